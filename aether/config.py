@@ -1,0 +1,181 @@
+"""The environment: every variable that Aether reads, with its default and its limits.
+
+It must not keep what it read: each call looks again. An invalid value falls back to the default
+and is logged once, by the variable's name; the value itself is never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from pathlib import Path
+
+__all__ = [
+    "default_temperature",
+    "environment",
+    "file_tool_max_bytes",
+    "file_tool_root",
+    "http_tool_max_bytes",
+    "http_tool_timeout",
+    "http_transport",
+    "local_model",
+    "max_delegation_depth",
+    "max_tool_iterations",
+    "model_reference",
+    "parallel_tools",
+    "provider_name",
+    "temperature_override",
+]
+
+DEFAULT_PROVIDER = "openai"
+DEFAULT_TEMPERATURE = 0.7
+DEFAULT_TRANSPORT = "aiohttp"
+
+_log = logging.getLogger("aether.config")
+_warned: set[tuple[str, str]] = set()
+
+_OFF = frozenset({"0", "false", "no", "off"})
+_ON = frozenset({"1", "true", "yes", "on"})
+
+
+def environment(name: str) -> str | None:
+    """The variable's value without surrounding space, or `None` if it is unset or empty."""
+    return os.environ.get(name, "").strip() or None
+
+
+def provider_name() -> str:
+    """`LLM_PROVIDER`, default `openai`."""
+    return environment("LLM_PROVIDER") or DEFAULT_PROVIDER
+
+
+def model_reference() -> str | None:
+    """`AETHER_MODEL`: `provider:model` or a model's name."""
+    return environment("AETHER_MODEL")
+
+
+def http_transport() -> str:
+    """`AETHER_HTTP`, default `aiohttp`. Whether it exists is for the registry to say."""
+    return environment("AETHER_HTTP") or DEFAULT_TRANSPORT
+
+
+def local_model() -> str | None:
+    """`AETHER_LOCAL_MODEL`: a GGUF file or a hub reference."""
+    return environment("AETHER_LOCAL_MODEL")
+
+
+def temperature_override() -> float | None:
+    """`AETHER_DEFAULT_TEMPERATURE` if somebody set a valid one (0 to 2), else `None`."""
+    raw = environment("AETHER_DEFAULT_TEMPERATURE")
+    if raw is None:
+        return None
+    value = _parse_float(raw)
+    if value is None or value < 0:
+        _warn("AETHER_DEFAULT_TEMPERATURE", raw, f"the default {DEFAULT_TEMPERATURE}")
+        return None
+    if value > 2:
+        _warn("AETHER_DEFAULT_TEMPERATURE", raw, "the maximum 2")
+        return 2.0
+    return value
+
+
+def default_temperature() -> float:
+    """Sampling temperature where a call names none; default 0.7."""
+    chosen = temperature_override()
+    return DEFAULT_TEMPERATURE if chosen is None else chosen
+
+
+def max_tool_iterations() -> int:
+    """`AETHER_MAX_TOOL_ITERATIONS`: turns of the tool loop, 1 to 1000, default 10."""
+    return _integer("AETHER_MAX_TOOL_ITERATIONS", default=10, minimum=1, maximum=1000)
+
+
+def max_delegation_depth() -> int:
+    """`AETHER_MAX_DELEGATION_DEPTH`: nested delegations, 0 to 100, default 3."""
+    return _integer("AETHER_MAX_DELEGATION_DEPTH", default=3, minimum=0, maximum=100)
+
+
+def parallel_tools() -> bool:
+    """`AETHER_PARALLEL_TOOLS`: off with `0`, `false`, `no` or `off`, default on."""
+    raw = environment("AETHER_PARALLEL_TOOLS")
+    if raw is None:
+        return True
+    if raw.lower() in _OFF:
+        return False
+    if raw.lower() not in _ON:
+        _warn("AETHER_PARALLEL_TOOLS", raw, "the default 1")
+    return True
+
+
+def http_tool_timeout() -> float:
+    """`AETHER_HTTP_TOOL_TIMEOUT`: seconds, up to 600, default 10."""
+    name, default = "AETHER_HTTP_TOOL_TIMEOUT", 10.0
+    raw = environment(name)
+    if raw is None:
+        return default
+    value = _parse_float(raw)
+    if value is None or value <= 0:
+        _warn(name, raw, f"the default {default}")
+        return default
+    if value > 600:
+        _warn(name, raw, "the maximum 600")
+        return 600.0
+    return value
+
+
+def http_tool_max_bytes() -> int:
+    """`AETHER_HTTP_TOOL_MAX_BYTES`: bytes of a body that `http_get` returns, default 100000."""
+    return _integer("AETHER_HTTP_TOOL_MAX_BYTES", default=100_000, minimum=1, maximum=100_000_000)
+
+
+def file_tool_max_bytes() -> int:
+    """`AETHER_FILE_TOOL_MAX_BYTES`: bytes of a file that `read_file` returns, default 200000."""
+    return _integer("AETHER_FILE_TOOL_MAX_BYTES", default=200_000, minimum=1, maximum=100_000_000)
+
+
+def file_tool_root() -> Path:
+    """`AETHER_FILE_TOOL_ROOT`: where `read_file` may read, default the working directory."""
+    raw = environment("AETHER_FILE_TOOL_ROOT")
+    return Path(raw).expanduser() if raw else Path.cwd()
+
+
+def _integer(name: str, *, default: int, minimum: int, maximum: int) -> int:
+    raw = environment(name)
+    if raw is None:
+        return default
+    value = _parse_int(raw)
+    if value is None or value < minimum:
+        _warn(name, raw, f"the default {default}")
+        return default
+    if value > maximum:
+        _warn(name, raw, f"the maximum {maximum}")
+        return maximum
+    return value
+
+
+def _parse_int(raw: str) -> int | None:
+    if not raw.isascii() or "_" in raw or len(raw) > 20:
+        return None
+    try:
+        return int(raw)
+    except ValueError:
+        return None
+
+
+def _parse_float(raw: str) -> float | None:
+    if not raw.isascii() or "_" in raw or len(raw) > 40:
+        return None
+    try:
+        value = float(raw)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _warn(name: str, raw: str, used: str) -> None:
+    if (name, raw) in _warned:
+        return
+    if len(_warned) > 1000:
+        _warned.clear()
+    _warned.add((name, raw))
+    _log.warning("%s is not valid; using %s", name, used)

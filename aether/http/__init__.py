@@ -1,0 +1,1 @@
+"""The port to HTTP. Its implementations are in `aether.extensions.http`."""

@@ -1,0 +1,62 @@
+"""The context of one call: what the layers of a stack must tell one another about it.
+
+It rides on the request, is never serialised, and is made by whichever layer is outermost. It must
+not know any layer.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Protocol
+
+from aether.llm.usage import LedgerEntry
+
+__all__ = ["Admission", "CallContext", "new_id"]
+
+
+def new_id() -> str:
+    """A short random identifier."""
+    return uuid.uuid4().hex
+
+
+class Admission(Protocol):
+    """A circuit breaker's leave to call."""
+
+    @property
+    def probe(self) -> bool:
+        """Whether this call is the one that tests a half-open circuit: it gets one attempt."""
+        ...
+
+    def check(self) -> None:
+        """Raise `CircuitOpenError` if no further attempt may start under this admission."""
+        ...
+
+
+class CallContext:
+    """One call of a provider stack, from its outermost layer to the adapter and back."""
+
+    __slots__ = ("admission", "call_id", "deadline", "entries", "run_id")
+
+    def __init__(
+        self,
+        *,
+        run_id: str | None = None,
+        call_id: str | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self.run_id = run_id or new_id()
+        self.call_id = call_id or new_id()
+        self.deadline = deadline
+        """On the monotonic clock; `None` is none."""
+        self.admission: Admission | None = None
+        self.entries: list[LedgerEntry] = []
+        """The attempts made for this call, in order."""
+
+    def __repr__(self) -> str:
+        return f"CallContext({self.call_id}, {len(self.entries)} attempts)"
+
+    def open_entry(self, *, provider: str | None, model: str | None) -> LedgerEntry:
+        """Begin an attempt. Whoever opens it must settle its state, whatever happens."""
+        entry = LedgerEntry(provider=provider, model=model, run_id=self.run_id)
+        self.entries.append(entry)
+        return entry

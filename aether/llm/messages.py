@@ -1,0 +1,247 @@
+"""Messages, tool calls, requests, responses and stream chunks.
+
+It must not know a provider, a tool's handler or how anything is sent.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic_core import from_json
+
+from aether.llm.call import CallContext
+from aether.llm.content import ContentPart, Data, ProviderState, TextPart
+from aether.llm.usage import TokenUsage
+
+__all__ = [
+    "FinishReason",
+    "LLMRequest",
+    "LLMResponse",
+    "Message",
+    "Role",
+    "StreamChunk",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolSpec",
+    "new_call_id",
+]
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error", "other"]
+
+
+def new_call_id() -> str:
+    """A tool call's id, for a provider that gives none."""
+    return f"call_{uuid.uuid4().hex[:24]}"
+
+
+@runtime_checkable
+class ToolSpec(Protocol):
+    """What a provider may know of a tool. `parameters` is a JSON Schema of type `object`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
+
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+
+class ToolCall(Data):
+    """A model's wish to have a tool run. A call without an id is given one."""
+
+    id: str = Field(kw_only=False)
+    name: str = Field(kw_only=False)
+    arguments: dict[str, Any] = Field(default_factory=dict, kw_only=False)
+    invalid_arguments: str | None = None
+    """The arguments as they came, where they were no JSON object. Such a call is never run."""
+    provider_state: ProviderState = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mint_id(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("id"):
+            data = {**data, "id": new_call_id()}
+        return data
+
+    @classmethod
+    def parse(
+        cls, id: str | None, name: str, arguments: str, **more: Any
+    ) -> ToolCall:
+        """From the argument text that a provider sent; empty text and `null` mean none."""
+        parsed: Any = None
+        text = arguments.strip()
+        if text in ("", "null"):
+            parsed = {}
+        else:
+            try:
+                parsed = from_json(text, allow_inf_nan=False)
+            except ValueError:
+                parsed = None
+        if isinstance(parsed, dict):
+            return cls(id=id or new_call_id(), name=name, arguments=parsed, **more)
+        return cls(
+            id=id or new_call_id(), name=name, arguments={}, invalid_arguments=arguments, **more
+        )
+
+
+class Message(Data):
+    """One message of a conversation. `content` is text or a list of typed parts.
+
+    An assistant message may carry `tool_calls`; a tool message answers one of them by
+    `tool_call_id`, and says with `is_error` that the tool failed.
+    """
+
+    role: Role = Field(kw_only=False)
+    content: str | list[ContentPart] = Field(default="", kw_only=False)
+    tool_calls: list[ToolCall] = Field(default_factory=list)
+    tool_call_id: str | None = None
+    is_error: bool = False
+    provider_state: ProviderState = Field(default_factory=dict)
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _no_content(cls, value: Any) -> Any:
+        return "" if value is None else value
+
+    @property
+    def text(self) -> str:
+        """The text of the content; parts that are no text are left out."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+class LLMRequest(Data):
+    """What a provider is asked. Only `messages` is required. Immutable; copy it to change it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    messages: tuple[Message, ...] = Field(kw_only=False)
+    model: str | None = Field(default=None, kw_only=False)
+    temperature: float | None = Field(default=None, kw_only=False)
+    max_tokens: int | None = Field(default=None, kw_only=False, gt=0)
+    tools: tuple[ToolSpec, ...] = Field(default=(), kw_only=False)
+    temperature_is_default: bool = False
+    """Nobody chose the temperature: leave it out for a model that may refuse it."""
+    tool_choice: str | None = None
+    """`auto`, `none`, `required`, or the name of one of `tools`; `None` is the provider's default."""
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    output_schema: dict[str, Any] | None = None
+    """A JSON Schema that the answer's text must satisfy, where the provider can enforce one."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Fields that are added to the body as they are, over what the adapter wrote."""
+    extra_headers: dict[str, str] = Field(default_factory=dict)
+    context: CallContext | None = Field(default=None, exclude=True, repr=False)
+
+    @field_validator("tools", mode="plain")
+    @classmethod
+    def _tools(cls, value: Any) -> tuple[ToolSpec, ...]:
+        tools = tuple(value)
+        for tool in tools:
+            if not isinstance(tool, ToolSpec):
+                raise ValueError(
+                    f"tools must be Tool objects, not {type(tool).__name__}; "
+                    "names and functions are resolved by the client"
+                )
+        return tools
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stop(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    def replace(self, **changes: Any) -> LLMRequest:
+        """A copy with these fields changed. The values are trusted, not validated."""
+        return self.model_copy(update=changes)
+
+
+class LLMResponse(Data):
+    """What a provider answered. Counts that it did not report are `None`, never 0.
+
+    `input_tokens` include cache reads and writes; `output_tokens` include reasoning.
+    """
+
+    text: str = Field(kw_only=False)
+    model: str = Field(kw_only=False)
+    input_tokens: int | None = Field(default=None, kw_only=False)
+    output_tokens: int | None = Field(default=None, kw_only=False)
+    tool_calls: list[ToolCall] = Field(default_factory=list, kw_only=False)
+    finish_reason: FinishReason | None = Field(default=None, kw_only=False)
+    finish_reason_raw: str | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    reasoning: str | None = None
+    request_id: str | None = None
+    provider: str | None = None
+    """The name of the provider that answered."""
+    message: Message = Field(default=None, validate_default=False)  # type: ignore[assignment]
+    """The assistant message to send back; made from the text and the calls where none is given."""
+
+    def model_post_init(self, _: Any, /) -> None:
+        if self.message is None:
+            self.__dict__["message"] = Message(
+                role="assistant", content=self.text, tool_calls=self.tool_calls
+            )
+
+    @property
+    def usage(self) -> TokenUsage:
+        """The tokens of this one call; its cost is not known here."""
+        return TokenUsage(
+            1,
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.reasoning_tokens,
+        )
+
+
+@dataclass(slots=True)
+class ToolCallDelta:
+    """A piece of a tool call that is still being written; `index` tells the calls apart."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class StreamChunk:
+    """A piece of a streamed answer.
+
+    `text` and `reasoning` are deltas; `tool_call` is a piece of a call, for display. The fields
+    after them are set on the final chunk alone.
+    """
+
+    text: str = ""
+    reasoning: str | None = None
+    tool_call: ToolCallDelta | None = None
+    finish_reason: FinishReason | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    tool_calls: Sequence[ToolCall] | None = None
+    response: LLMResponse | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether this chunk closes the stream."""
+        return self.response is not None or self.finish_reason is not None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the caller gets to see something: the point after which nothing is retried."""
+        return bool(self.text or self.reasoning or self.tool_call)

@@ -1,0 +1,77 @@
+"""Tokens and money: what was used, and the ledger entry of one attempt.
+
+It must not know where a price comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+__all__ = ["EntryState", "LedgerEntry", "TokenUsage", "add_known"]
+
+EntryState = Literal["pending", "exact", "estimated", "unknown", "not_billed"]
+
+
+def add_known(a: int | None, b: int | None) -> int | None:
+    """The sum of what is known; `None` if neither is."""
+    if a is None:
+        return b
+    return a if b is None else a + b
+
+
+@dataclass(slots=True)
+class TokenUsage:
+    """Tokens over any number of provider calls.
+
+    Input includes what was read from and written to a prompt cache; output includes reasoning.
+    A count is the sum of what was reported, and `None` if no call reported it. `cost_usd` is
+    `None` if no price is known.
+    """
+
+    requests: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+
+    def __add__(self, other: TokenUsage) -> TokenUsage:
+        cost = other.cost_usd
+        if self.cost_usd is not None:
+            cost = self.cost_usd + (other.cost_usd or 0.0)
+        return TokenUsage(
+            self.requests + other.requests,
+            add_known(self.input_tokens, other.input_tokens),
+            add_known(self.output_tokens, other.output_tokens),
+            add_known(self.cache_read_tokens, other.cache_read_tokens),
+            add_known(self.cache_write_tokens, other.cache_write_tokens),
+            add_known(self.reasoning_tokens, other.reasoning_tokens),
+            cost,
+        )
+
+
+@dataclass(slots=True)
+class LedgerEntry:
+    """What one attempt (one HTTP request; one call, for a provider without HTTP) cost.
+
+    `exact`: the provider reported its usage. `estimated`: it was billed, the counts are our
+    estimate. `unknown`: it may have been billed. `not_billed`: it was refused or never sent.
+    `pending`: it is under way.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    state: EntryState = "pending"
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    run_id: str | None = None
+    request_id: str | None = None
+    error: str | None = None
+    """The name of the error's class, where the attempt failed."""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -1,0 +1,63 @@
+"""The base of every decorator: a provider that holds another and passes calls on.
+
+It must not know what a decorator adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from aether.llm.call import CallContext
+from aether.llm.contracts import LLMProvider
+from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.streaming import open_stream
+
+__all__ = ["ProviderWrapper", "describe", "with_context"]
+
+
+def with_context(request: LLMRequest) -> tuple[LLMRequest, CallContext]:
+    """The request with a `CallContext`: its own, or a new one if this layer is the outermost."""
+    if request.context is not None:
+        return request, request.context
+    context = CallContext()
+    return request.replace(context=context), context
+
+
+class ProviderWrapper:
+    """Forwards `complete`, `stream`, `aclose` and `default_model` to `inner`, and nothing else."""
+
+    def __init__(self, inner: LLMProvider) -> None:
+        self.inner = inner
+
+    @property
+    def default_model(self) -> str | None:
+        """The innermost provider's default model, if it has one."""
+        model: str | None = getattr(self.inner, "default_model", None)
+        return model
+
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        return await self.inner.complete(request)
+
+    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        async with open_stream(self.inner, request) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def aclose(self) -> None:
+        close = getattr(self.inner, "aclose", None)
+        if close is not None:
+            await close()
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+
+def describe(provider: object) -> str:
+    """The stack as text, outermost first: `CostTracking > CircuitBreaker > Retrying > OpenAI`."""
+    names: list[str] = []
+    current: object | None = provider
+    while current is not None and len(names) < 100:
+        name = type(current).__name__
+        names.append(name.removesuffix("Provider") or name)
+        current = getattr(current, "inner", None)
+    return " > ".join(names)

@@ -1,0 +1,1 @@
+"""Sessions and the port to their stores."""

@@ -1,0 +1,58 @@
+"""The port to session stores. It must not know a store, nor what a session does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from aether.llm.messages import Message
+from aether.registry import declare_builtins
+
+__all__ = ["KIND", "AppendingSessionStore", "SessionStore"]
+
+KIND = "session_store"
+
+
+@runtime_checkable
+class SessionStore(Protocol):
+    """Keeps the messages of sessions. Any error it raises reaches the caller as `SessionError`."""
+
+    async def load(self, session_id: str) -> list[Message]:
+        """The session's messages in order; an empty list if there is no such session."""
+        ...
+
+    async def save(self, session_id: str, messages: Sequence[Message]) -> None:
+        """Put these in place of all messages of the session, whole or not at all."""
+        ...
+
+    async def delete(self, session_id: str) -> None:
+        """Forget the session. An unknown one is fine."""
+        ...
+
+    async def exists(self, session_id: str) -> bool:
+        """Whether the session has been saved and not deleted."""
+        ...
+
+
+@runtime_checkable
+class AppendingSessionStore(SessionStore, Protocol):
+    """A store that can add messages only if nobody else did since they were loaded."""
+
+    async def append(
+        self, session_id: str, messages: Sequence[Message], *, expected_length: int
+    ) -> None:
+        """Add `messages`, if the session holds exactly `expected_length` messages now.
+
+        Else raise `SessionConflictError` and change nothing. One atomic step, also between
+        processes. Only when it returns are the messages stored.
+        """
+        ...
+
+
+declare_builtins(
+    KIND,
+    {
+        "memory": "aether.extensions.memory.in_memory:InMemorySessionStore",
+        "sqlite": "aether.extensions.memory.sqlite:SQLiteSessionStore",
+    },
+)

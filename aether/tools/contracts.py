@@ -1,0 +1,116 @@
+"""The port to tools: a tool, a call on its way to it, its result, and middleware around both.
+
+It must not know how a schema is made from a function, nor who dispatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from aether.llm.content import Data
+from aether.llm.messages import Message, ToolCall
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "KIND",
+    "NextHandler",
+    "Provenance",
+    "Tool",
+    "ToolInvocation",
+    "ToolMiddleware",
+    "ToolResult",
+]
+
+KIND = "tool"
+DEFAULT_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Something that a model may call.
+
+    `parameters` is a JSON Schema of type `object`. `handler` is a sync or async callable; it is
+    given the arguments as keywords. A sync handler runs in a thread.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    handler: Callable[..., Any]
+    timeout: float | None = DEFAULT_TIMEOUT
+    """Seconds until a call is given up; `None` is no limit."""
+    trusted: bool = False
+    """Whether results are free of text that others wrote."""
+    validate: Callable[[Mapping[str, Any]], dict[str, Any]] | None = field(
+        default=None, repr=False, compare=False
+    )
+    """Makes keyword arguments of a call's arguments, or raises `ValueError`. `None`: the arguments
+    must be an object with the names that `parameters` requires."""
+
+
+class Provenance(Data):
+    """Where a call came from."""
+
+    source: Literal["model", "user"] = "user"
+    model: str | None = None
+    """The model that made the call."""
+    run_id: str | None = None
+    agent: str | None = None
+    depth: int = 0
+    """Delegations from the outermost run to here."""
+    after_untrusted: bool = False
+    """Whether untrusted tool results stood in the conversation when the call was made."""
+
+
+class ToolInvocation(ToolCall):
+    """A call as middleware sees it: the model's call, the tool it goes to, and where it is from."""
+
+    tool: Any = Field(default=None, exclude=True, repr=False)
+    """The `Tool`; `None` if no tool of that name was offered."""
+    provenance: Provenance = Field(default_factory=Provenance)
+
+
+class ToolResult(Data):
+    """What came of one call. `content` is what the model is told."""
+
+    tool_call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+    error_type: str | None = None
+    """The name of the error's class, where the tool failed."""
+    untrusted: bool = True
+    """Whether the content may hold text that others wrote: data, not instructions."""
+    value: Any = Field(default=None, exclude=True, repr=False)
+    """What the handler returned."""
+
+    def __str__(self) -> str:
+        return self.content
+
+    @property
+    def message(self) -> Message:
+        """The tool message that answers the call."""
+        return Message(
+            role="tool",
+            content=self.content,
+            tool_call_id=self.tool_call_id,
+            is_error=self.is_error,
+        )
+
+
+NextHandler = Callable[[ToolInvocation], Awaitable[ToolResult]]
+
+
+class ToolMiddleware(Protocol):
+    """An async callable around each dispatch; the first of a list is outermost.
+
+    It may answer itself without calling `next`, call it with a changed copy of the call, or
+    change the result. A string that it returns becomes the result's content.
+    """
+
+    async def __call__(self, call: ToolInvocation, next: NextHandler, /) -> ToolResult | str: ...
+
