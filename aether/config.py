@@ -9,9 +9,15 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from aether.errors import ConfigurationError
 
 __all__ = [
+    "ProviderConfig",
     "default_temperature",
     "environment",
     "file_tool_max_bytes",
@@ -31,6 +37,37 @@ __all__ = [
 DEFAULT_PROVIDER = "openai"
 DEFAULT_TEMPERATURE = 0.7
 DEFAULT_TRANSPORT = "aiohttp"
+
+@dataclass(frozen=True, slots=True)
+class ProviderConfig:
+    """An explicit configuration. What is `None` comes from the environment.
+
+    `timeout` is in seconds (until the next piece of an answer), or an
+    `aether.http.contracts.Timeout`. `transport` is a registered name (`aiohttp`, `httpx`) or a
+    `Transport`. `options` are passed to the provider's constructor as they are.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    transport: Any = None
+    timeout: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("provider", "model", "api_key", "base_url"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ConfigurationError(
+                    f"ProviderConfig({name}=) takes a string, not {type(value).__name__}."
+                )
+        timeout = self.timeout
+        if isinstance(timeout, bool | str) or (
+            isinstance(timeout, int | float) and not (timeout > 0 and math.isfinite(timeout))
+        ):
+            raise ConfigurationError("ProviderConfig(timeout=) takes seconds above 0.")
+
 
 _log = logging.getLogger("aether.config")
 _warned: set[tuple[str, str]] = set()

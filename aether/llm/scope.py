@@ -6,9 +6,12 @@ variable set in an async generator would leak into whoever reads the generator.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
+
+from aether.llm.usage import TokenUsage
 
 __all__ = ["Scope", "current_scope"]
 
@@ -25,6 +28,8 @@ class Scope:
     """The sessions whose turns are under way here: asking one of them again cannot end."""
     client: Any = None
     """The client that runs the run."""
+    add_usage: Callable[[TokenUsage], None] | None = None
+    """Counts what a delegated run has used to the run that delegated it."""
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("aether_scope", default=None)

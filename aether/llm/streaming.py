@@ -94,11 +94,12 @@ class OwnedStream(Generic[T]):
     died of an exception keeps its frame, and with it this stream, alive until somebody looks.
     """
 
-    __slots__ = ("__weakref__", "_generator", "_reader")
+    __slots__ = ("__weakref__", "_creator", "_generator", "_reader")
 
     def __init__(self, generator: AsyncGenerator[T, None]) -> None:
         self._generator = generator
         self._reader: asyncio.Task[Any] | None = None
+        self._creator = _current_task()
 
     def __aiter__(self) -> OwnedStream[T]:
         return self
@@ -124,16 +125,22 @@ class OwnedStream(Generic[T]):
     ) -> None:
         await self._generator.aclose()
 
+    def detach(self) -> AsyncGenerator[T, None]:
+        """The bare generator, for who reads it from changing tasks and closes it himself."""
+        return self._generator
+
     def _follow(self, reader: asyncio.Task[Any] | None) -> None:
-        self._reader = reader
-        if reader is None:
+        if reader is not None and _reads_one_item(reader):
+            reader = self._creator
+        if reader is None or reader is self._reader:
             return
+        self._reader = reader
         own = weakref.ref(self)
 
         def close(task: asyncio.Task[Any]) -> None:
             stream = own()
             if stream is not None and stream._reader is task:
-                stream._reader = None
+                stream._reader = stream._creator = None
                 closing = task.get_loop().create_task(stream._close_quietly())
                 _closing.add(closing)
                 closing.add_done_callback(_closing.discard)
@@ -144,7 +151,20 @@ class OwnedStream(Generic[T]):
         try:
             await self._generator.aclose()
         except Exception as error:
-            _log.debug("closing an abandoned stream: %s", type(error).__name__)
+            _log.warning("closing an abandoned stream failed: %s", type(error).__name__)
 
 
 _closing: set[asyncio.Task[None]] = set()
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop is running yet
+        return None
+
+
+def _reads_one_item(task: asyncio.Task[Any]) -> bool:
+    # `asyncio.wait_for(anext(stream), ...)` of Python 3.11 reads each item in a task of its own.
+    name = getattr(task.get_coro(), "__qualname__", "")
+    return name in ("OwnedStream.__anext__", "_wrap_awaitable")

@@ -1,0 +1,183 @@
+"""Agents: instructions, tools and a model under a name, and delegation from one to another.
+
+It must not know how a run goes. An agent holds no state between runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import Unpack
+
+from aether.client import Aether, text_of
+from aether.engine.delegation import next_depth
+from aether.engine.options import CallOptions, as_messages
+from aether.engine.run import Run
+from aether.errors import ConfigurationError
+from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.llm.scope import current_scope
+from aether.llm.streaming import OwnedStream
+from aether.llm.usage import TokenUsage
+from aether.tools.contracts import Tool
+from aether.tools.schema import build_tool
+
+__all__ = ["Agent", "AgentResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResult:
+    """What came of one run."""
+
+    text: str
+    messages: list[Message]
+    """The whole transcript: instructions, prompt, tool turns, final answer."""
+    usage: TokenUsage
+    """What this run has used, the runs that it delegated included. Its cost is the client's."""
+    response: LLMResponse
+    """The final response."""
+    run_id: str
+    """Ties the result to its events and ledger entries."""
+
+
+class Agent:
+    """A name, instructions, tools and a model.
+
+    Without a client it uses the one that delegates to it, else one default client that is made
+    from the environment on first use and closed at exit. The other options are defaults for every
+    run; an argument of a run beats them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        instructions: str = "",
+        tools: Sequence[str | Tool | Callable[..., Any]] = (),
+        model: str | None = None,
+        client: Aether | None = None,
+        description: str = "",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        parallel_tools: bool | None = None,
+        max_tool_iterations: int | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip():
+            raise ConfigurationError("An agent needs a name.")
+        self.name = name
+        self.instructions = instructions
+        self.description = description
+        self.tools = tuple(tools)
+        self.model = model
+        self.client = client
+        self._defaults: CallOptions = {
+            "temperature": temperature,
+            "max_tokens": max_tokens,
+            "parallel_tools": parallel_tools,
+            "max_tool_iterations": max_tool_iterations,
+        }
+
+    async def run_text(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> str:
+        """The final text of a run."""
+        return (await self.run(prompt, **options)).text
+
+    async def run(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> AgentResult:
+        """Run until the model answers in text."""
+        run = self._prepare(prompt, options)
+        response = await run.complete()
+        return AgentResult(
+            text=response.text,
+            messages=list(run.messages),
+            usage=run.context.usage,
+            response=response,
+            run_id=run.context.run_id,
+        )
+
+    def stream(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> OwnedStream[StreamChunk]:
+        """A run as one stream of chunks; the last one is final."""
+        return OwnedStream(self._prepare(prompt, options).stream())
+
+    def stream_text(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> OwnedStream[str]:
+        """The text of a run as it comes."""
+        return OwnedStream(text_of(self._prepare(prompt, options).stream()))
+
+    def as_tool(self, max_depth: int | None = None) -> Tool:
+        """A tool that delegates to this agent; its one required argument is `task`.
+
+        `max_depth` bounds the nesting: with 1 only the outermost run may delegate to this agent.
+        The default is `AETHER_MAX_DELEGATION_DEPTH`. Beyond it the model gets an error as the
+        result.
+        """
+
+        async def delegate(task: str) -> str:
+            depth = next_depth(self.name, max_depth)
+            run = self._prepare(task, {}, depth=depth)
+            parent = current_scope.get()
+            try:
+                return (await run.complete()).text
+            finally:
+                if parent is not None and parent.add_usage is not None:
+                    parent.add_usage(run.context.usage)
+
+        return build_tool(
+            delegate,
+            name=re.sub(r"[^a-zA-Z0-9_-]+", "_", self.name)[:64],
+            description=self.description
+            or f"Delegates a task to the agent {self.name!r}, which answers in text.",
+            timeout=None,
+        )
+
+    def _prepare(
+        self, prompt: str | Sequence[Message], options: CallOptions, *, depth: int = 0
+    ) -> Run:
+        messages = as_messages(prompt)
+        if self.instructions:
+            messages = (Message(role="system", content=self.instructions), *messages)
+        merged: dict[str, Any] = {"tools": self.tools, "model": self.model, **self._defaults}
+        merged.update((name, value) for name, value in options.items() if value is not None)
+        return self._find_client().prepare(messages, merged, agent=self.name, depth=depth)
+
+    def _find_client(self) -> Aether:
+        if self.client is not None:
+            return self.client
+        scope = current_scope.get()
+        if scope is not None and isinstance(scope.client, Aether):
+            return scope.client
+        return _default_client()
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r})"
+
+
+_client: Aether | None = None
+_lock = threading.Lock()
+
+
+def _default_client() -> Aether:
+    """The one client of all agents that have none, made when it is first needed."""
+    global _client
+    with _lock:
+        if _client is None:
+            _client = Aether()
+            atexit.register(_close_default_client)
+        return _client
+
+
+def _close_default_client() -> None:
+    global _client
+    if _client is not None:
+        asyncio.run(_client.aclose())
+        _client = None

@@ -1,0 +1,289 @@
+"""The facade: the only place that joins the engine and the extensions.
+
+It must not know how a provider is called, a loop is run or a session is kept.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
+
+from typing_extensions import Unpack
+
+from aether.config import ProviderConfig
+from aether.engine.options import CallOptions, as_messages, build_request, build_run
+from aether.engine.run import Run
+from aether.errors import ClientClosedError
+from aether.events import EventBus
+from aether.extensions.llm.builder import Stack, build_stack, wrap_provider
+from aether.extensions.llm.cost_tracking import Usage
+from aether.extensions.llm.factory import split_model
+from aether.llm.ask import set_client_factory
+from aether.llm.contracts import LLMProvider
+from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.llm.streaming import OwnedStream
+from aether.llm.wrapper import describe
+from aether.memory.contracts import KIND as SESSION_STORE
+from aether.memory.contracts import SessionStore
+from aether.memory.session import Session
+from aether.registry import Registry, default_registry
+from aether.tools.contracts import ToolMiddleware
+
+if TYPE_CHECKING:
+    from aether.sync import SyncAether
+
+__all__ = ["Aether"]
+
+S = TypeVar("S", bound=Callable[..., Any])
+
+
+class Aether:
+    """A client: one provider with its stack, tools, sessions, events and usage.
+
+    `Aether()` reads the environment, `Aether(config=...)` takes an explicit configuration, and
+    `Aether(provider)` takes a provider or a stack that you built: it is used as it is, without
+    retry or breaker, and is closed with the client. Cost tracking is put around it unless it has
+    it already.
+
+    One client serves many tasks at once, several event loops one after another, and threads.
+    """
+
+    def __init__(
+        self,
+        provider: LLMProvider | None = None,
+        /,
+        *,
+        config: ProviderConfig | None = None,
+        with_retry: bool = True,
+        with_circuit_breaker: bool = True,
+        with_cost_tracking: bool = True,
+        events: EventBus | None = None,
+        memory_store: SessionStore | None = None,
+        tool_middleware: Sequence[ToolMiddleware] = (),
+        registry: Registry | None = None,
+    ) -> None:
+        if provider is not None and config is not None:
+            raise TypeError("pass either a provider or config=, not both")
+        if config is not None and not isinstance(config, ProviderConfig):
+            raise TypeError(f"config is a ProviderConfig, not {type(config).__name__}")
+        if provider is not None and not isinstance(provider, LLMProvider):
+            raise TypeError(
+                f"a provider has `async def complete(self, request)`; {type(provider).__name__} "
+                "has not. To name one, use Aether(config=ProviderConfig(provider=...))."
+            )
+        self.events = EventBus() if events is None else events
+        self._registry = default_registry if registry is None else registry
+        self._middleware = tuple(tool_middleware)
+        self._flags = {
+            "with_retry": with_retry,
+            "with_circuit_breaker": with_circuit_breaker,
+            "with_cost_tracking": with_cost_tracking,
+        }
+        usage = Usage() if with_cost_tracking else Usage.disabled()
+        self._stack: Stack
+        if provider is not None:
+            self._stack = wrap_provider(
+                provider, usage=usage, with_cost_tracking=with_cost_tracking
+            )
+        else:
+            self._stack = self._build(config or ProviderConfig(), usage)
+        self._others: dict[str, Stack] = {}
+        self._store = memory_store
+        self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._lock = threading.Lock()
+        self._sync: SyncAether | None = None
+        self._closed = False
+
+    @property
+    def provider(self) -> LLMProvider:
+        """The composed stack that calls go through."""
+        return self._stack.provider
+
+    @property
+    def usage(self) -> Usage:
+        """What this client has used so far, live."""
+        return self._stack.usage
+
+    @property
+    def sync(self) -> SyncAether:
+        """The same calls, blocking, on a private event loop. Works where a loop is running too."""
+        with self._lock:
+            if self._sync is None:
+                from aether.sync import SyncAether
+
+                self._sync = SyncAether(self)
+            return self._sync
+
+    async def ask(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> str:
+        """The final assistant text. Tools, if given, are run until the model answers in text."""
+        return (await self.prepare(prompt, options).complete()).text
+
+    async def complete(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> LLMResponse:
+        """The final response: the last turn's, where tools took several."""
+        return await self.prepare(prompt, options).complete()
+
+    def stream(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> OwnedStream[StreamChunk]:
+        """The chunks of every turn as they come; the last one is final and has the usage of all."""
+        return OwnedStream(self.prepare(prompt, options).stream())
+
+    def stream_text(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> OwnedStream[str]:
+        """The text of every turn as it comes, in deltas that are not empty."""
+        return OwnedStream(text_of(self.prepare(prompt, options).stream()))
+
+    def session(self, session_id: str, system: str | None = None) -> Session:
+        """The session of that id; the same object while anyone holds it.
+
+        A system prompt given again takes the place of the stored one from the next turn.
+        """
+        self._check_open()
+        with self._lock:
+            session = self._sessions.get(session_id)
+            if session is None:
+                session = Session(
+                    session_id,
+                    conversation=_Conversation(self),
+                    store=self._session_store(),
+                    system=system,
+                )
+                self._sessions[session_id] = session
+            elif system is not None:
+                session.set_system(system)
+        return session
+
+    def on(self, event_name: str) -> Callable[[S], S]:
+        """A decorator that subscribes a sync or async callback and returns it unchanged."""
+        return self.events.on(event_name)
+
+    async def warm_up(self) -> None:
+        """Load now what is loaded on first need: the prices, in a worker thread."""
+        await self.usage.warm_up()
+
+    async def aclose(self) -> None:
+        """Close the connections. Twice is fine; a call after it raises `ClientClosedError`."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            for stack in (self._stack, *self._others.values()):
+                close = getattr(stack.provider, "aclose", None)
+                if close is not None:
+                    await close()
+        finally:
+            if self._sync is not None:
+                self._sync.stop()
+
+    async def __aenter__(self) -> Aether:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"Aether({describe(self.provider)})"
+
+    def prepare(
+        self,
+        prompt: str | Sequence[Message],
+        options: Mapping[str, Any],
+        *,
+        agent: str | None = None,
+        session: Session | None = None,
+        depth: int = 0,
+    ) -> Run:
+        """A run that is ready to go. For who builds on the client, as agents and sessions do."""
+        self._check_open()
+        messages = as_messages(prompt)
+        stack, model = self._route(options.get("model"))
+        context = build_run(
+            options,
+            events=self.events,
+            registry=self._registry,
+            middleware=self._middleware,
+            client=self,
+            agent=agent,
+            session=session,
+            depth=depth,
+        )
+        request = build_request(messages, options, model=model, tools=context.tools)
+        return Run(stack.provider, request, context)
+
+    def _route(self, model: str | None) -> tuple[Stack, str | None]:
+        """The stack that serves the model, and the model's plain name."""
+        stack = self._stack
+        if model is not None and ":" in model:
+            provider, name = split_model(model, self._registry)
+            if provider is not None:
+                model = name
+                if provider != stack.name:
+                    stack = self._other(provider)
+        if model is None:
+            model = getattr(stack.provider, "default_model", None)
+        return stack, model
+
+    def _other(self, provider: str) -> Stack:
+        with self._lock:
+            stack = self._others.get(provider)
+            if stack is None:
+                stack = self._build(ProviderConfig(provider=provider), self.usage)
+                self._others[provider] = stack
+            return stack
+
+    def _build(self, config: ProviderConfig, usage: Usage) -> Stack:
+        return build_stack(config, registry=self._registry, usage=usage, **self._flags)
+
+    def _session_store(self) -> SessionStore:
+        if self._store is None:
+            store: SessionStore = self._registry.get(SESSION_STORE, "memory")()
+            self._store = store
+        return self._store
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosedError("This client is closed. Make a new one.")
+
+
+class _Conversation:
+    """How a session reaches the model: through its client, as runs of the session."""
+
+    def __init__(self, client: Aether) -> None:
+        self._client = client
+
+    async def complete_turn(
+        self, messages: Sequence[Message], *, session: Session, options: Mapping[str, Any]
+    ) -> LLMResponse:
+        return await self._client.prepare(messages, options, session=session).complete()
+
+    def stream_turn(
+        self, messages: Sequence[Message], *, session: Session, options: Mapping[str, Any]
+    ) -> AsyncGenerator[StreamChunk, None]:
+        return self._client.prepare(messages, options, session=session).stream()
+
+
+async def text_of(chunks: AsyncGenerator[StreamChunk, None]) -> AsyncGenerator[str, None]:
+    """The text deltas of a stream that are not empty."""
+    try:
+        async for chunk in chunks:
+            if chunk.text:
+                yield chunk.text
+    finally:
+        await chunks.aclose()
+
+
+set_client_factory(Aether)

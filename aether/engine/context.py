@@ -1,0 +1,84 @@
+"""What one run is made of: its limits, tools, events and what it has used so far.
+
+It must not know a plug-in or the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aether.events import Event, EventBus
+from aether.llm.call import CallContext, new_id
+from aether.llm.messages import LLMRequest
+from aether.llm.scope import Scope, current_scope
+from aether.llm.usage import TokenUsage
+from aether.tools.contracts import Tool, ToolMiddleware
+
+__all__ = ["RunContext"]
+
+
+@dataclass(slots=True, kw_only=True)
+class RunContext:
+    """One `ask`, `complete`, `stream`, session turn or agent run."""
+
+    events: EventBus
+    tools: Mapping[str, Tool] = field(default_factory=dict)
+    middleware: Sequence[ToolMiddleware] = ()
+    parallel_tools: bool = True
+    max_tool_iterations: int = 10
+    agent: str | None = None
+    session: Any = None
+    """The `Session` whose turn this is."""
+    client: Any = None
+    depth: int = 0
+    deadline: float | None = None
+    """On the monotonic clock."""
+    run_id: str = field(default_factory=new_id)
+    parent: Scope | None = field(default_factory=current_scope.get)
+    """The scope of the tool call that started this run, if one did."""
+    usage: TokenUsage = field(default_factory=TokenUsage)
+    """What this run and the runs that it delegated have used."""
+
+    def __post_init__(self) -> None:
+        if self.parent is not None:
+            self.depth = max(self.depth, self.parent.depth)
+
+    def for_call(self, request: LLMRequest) -> LLMRequest:
+        """The request with the context of a new provider call."""
+        return request.replace(context=CallContext(run_id=self.run_id, deadline=self.deadline))
+
+    def scope(self) -> Scope:
+        """What code inside this run's tool calls may know of it."""
+        sessions = () if self.parent is None else self.parent.sessions
+        if self.session is not None:
+            sessions = (*sessions, self.session)
+        return Scope(
+            run_id=self.run_id,
+            depth=self.depth,
+            agent=self.agent,
+            sessions=sessions,
+            client=self.client,
+            add_usage=self.add_usage,
+        )
+
+    def add_usage(self, usage: TokenUsage) -> None:
+        """Count a call of this run, or a run that it delegated."""
+        self.usage = self.usage + usage
+
+    def event(self, name: str, **fields: Any) -> Event:
+        """An event of this run."""
+        return Event(
+            name=name,
+            run_id=self.run_id,
+            parent_run_id=None if self.parent is None else self.parent.run_id,
+            agent=self.agent,
+            session_id=None if self.session is None else self.session.session_id,
+            **fields,
+        )
+
+    async def publish(self, name: str, **fields: Any) -> None:
+        """Publish an event of this run, if anybody listens."""
+        if self.events.wants(name):
+            await self.events.publish(self.event(name, **fields))

@@ -1,0 +1,132 @@
+"""All tool calls of one turn: run together or one by one, answered in their order.
+
+It must not know how one call is run. All children have ended before it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from aether.engine.context import RunContext
+from aether.engine.steps import tool_step
+from aether.errors import ToolLoopError
+from aether.llm.messages import LLMResponse, Message, ToolCall
+from aether.tools.contracts import Provenance, ToolInvocation, ToolResult
+
+__all__ = ["MAX_CALLS_PER_TURN", "dispatch_calls"]
+
+MAX_CALLS_PER_TURN = 128
+CANCEL_GRACE_SECONDS = 1.0
+
+_log = logging.getLogger("aether.engine")
+
+
+async def dispatch_calls(
+    response: LLMResponse, run: RunContext, *, turn: int, messages: Sequence[Message]
+) -> list[ToolResult]:
+    """Run the response's calls; one result for each, in the order of the calls.
+
+    A response that was cut off by the output limit has none of its calls run: a cut call can look
+    whole. On cancellation all running calls are cancelled and awaited first.
+    """
+    calls = response.tool_calls
+    if len(calls) > MAX_CALLS_PER_TURN:
+        raise ToolLoopError(
+            f"The model asked for {len(calls)} tool calls in one turn; at most "
+            f"{MAX_CALLS_PER_TURN} are run.",
+            messages=messages,
+            usage=run.usage,
+        )
+    if response.finish_reason == "length":
+        return [_cut_off(call) for call in calls]
+    provenance = Provenance(
+        source="model",
+        model=response.model,
+        run_id=run.run_id,
+        agent=run.agent,
+        depth=run.depth,
+        after_untrusted=any(message.role == "tool" for message in messages),
+    )
+    invocations = [_invocation(call, run, provenance) for call in calls]
+    if run.parallel_tools:
+        return await _gather(invocations, run, turn)
+    results: list[ToolResult] = []
+    for invocation in invocations:
+        results += await _gather([invocation], run, turn)
+    return results
+
+
+async def _gather(
+    invocations: Sequence[ToolInvocation], run: RunContext, turn: int
+) -> list[ToolResult]:
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(tool_step(call, run, turn=turn)) for call in invocations]
+    try:
+        # Only what is no Exception comes out of a step as one: the siblings need not go on then.
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        await _end(tasks)
+    return [
+        _cancelled(call) if task.cancelled() else task.result()
+        for call, task in zip(invocations, tasks, strict=True)
+    ]
+
+
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    pending = [task for task in tasks if not task.done()]
+    if not pending:
+        return
+    for task in pending:
+        task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    deadline = asyncio.get_running_loop().time() + CANCEL_GRACE_SECONDS
+    while pending:
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            _log.warning("%d tool calls do not end although they were cancelled", len(pending))
+            break
+        try:
+            await asyncio.wait(pending, timeout=left)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        pending = [task for task in pending if not task.done()]
+    if cancelled is not None:
+        raise cancelled
+
+
+def _invocation(call: ToolCall, run: RunContext, provenance: Provenance) -> ToolInvocation:
+    return ToolInvocation(
+        id=call.id,
+        name=call.name,
+        arguments=call.arguments,
+        invalid_arguments=call.invalid_arguments,
+        provider_state=call.provider_state,
+        tool=run.tools.get(call.name),
+        provenance=provenance,
+    )
+
+
+def _cut_off(call: ToolCall) -> ToolResult:
+    return ToolResult(
+        tool_call_id=call.id,
+        name=call.name,
+        content="Error: not run, because the answer was cut off by the output limit. "
+        "Call again with shorter arguments.",
+        is_error=True,
+        error_type="OutputLimit",
+        untrusted=False,
+    )
+
+
+def _cancelled(call: ToolCall) -> ToolResult:
+    return ToolResult(
+        tool_call_id=call.id,
+        name=call.name,
+        content="Error: the call was cancelled.",
+        is_error=True,
+        error_type="CancelledError",
+        untrusted=False,
+    )

@@ -1,0 +1,156 @@
+"""The options of a call: their names and types, and how they become a request and a run.
+
+Argument beats environment beats default. It must not know the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from pydantic import ValidationError
+
+from aether import config
+from aether.engine.context import RunContext
+from aether.errors import InputError
+from aether.events import EventBus
+from aether.llm.messages import LLMRequest, Message
+from aether.registry import Registry
+from aether.tools.contracts import Tool, ToolMiddleware
+from aether.tools.registry import resolve_tools
+
+__all__ = ["CallOptions", "as_messages", "build_request", "build_run"]
+
+
+class CallOptions(TypedDict, total=False):
+    """What every call takes as keywords. Left out or `None` means the default."""
+
+    model: str | None
+    """A model's name, or `provider:model`."""
+    temperature: float | None
+    max_tokens: int | None
+    tools: Sequence[str | Tool | Callable[..., Any]]
+    tool_choice: str | None
+    """`auto`, `none`, `required` or a tool's name; a forced choice holds for the first turn."""
+    parallel_tools: bool | None
+    max_tool_iterations: int | None
+    top_p: float | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    output_schema: Mapping[str, Any] | None
+    """A JSON Schema for the answer's text, where the provider can enforce one."""
+    extra_body: Mapping[str, Any] | None
+    """Fields added to the provider's request as they are."""
+    extra_headers: Mapping[str, str] | None
+
+
+_RUN_OPTIONS = frozenset({"tools", "tool_choice", "parallel_tools", "max_tool_iterations"})
+_REQUEST_OPTIONS = frozenset(CallOptions.__annotations__) - _RUN_OPTIONS - {"model", "temperature"}
+_KNOWN = frozenset(CallOptions.__annotations__)
+
+
+def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
+    """The prompt as messages; a string is one user message. The sequence is left as it is."""
+    if isinstance(prompt, str):
+        return (Message(role="user", content=prompt),)
+    messages = tuple(prompt)
+    for message in messages:
+        if not isinstance(message, Message):
+            raise TypeError(
+                f"a prompt is a string or a sequence of Message, not of {type(message).__name__}"
+            )
+    if not messages:
+        raise InputError("The prompt has no messages.")
+    return messages
+
+
+def build_request(
+    messages: tuple[Message, ...],
+    options: Mapping[str, Any],
+    *,
+    model: str | None,
+    tools: Mapping[str, Tool],
+) -> LLMRequest:
+    """The first request of a run. Values of a wrong type or range raise `InputError`."""
+    unknown = options.keys() - _KNOWN
+    if unknown:
+        raise TypeError(
+            f"unknown option {', '.join(sorted(unknown))}; known: {', '.join(sorted(_KNOWN))}"
+        )
+    fields: dict[str, Any] = {
+        name: value
+        for name, value in options.items()
+        if name in _REQUEST_OPTIONS and value is not None
+    }
+    temperature = options.get("temperature")
+    if temperature is None:
+        temperature = config.temperature_override()
+    if temperature is None:
+        temperature = config.DEFAULT_TEMPERATURE
+        fields["temperature_is_default"] = True
+    choice = options.get("tool_choice")
+    if choice is not None:
+        _check_choice(choice, tools)
+        fields["tool_choice"] = choice
+    try:
+        return LLMRequest(
+            messages=messages,
+            model=model,
+            temperature=temperature,
+            tools=tuple(tools.values()),
+            **fields,
+        )
+    except ValidationError as error:
+        raise InputError(_explain(error)) from None
+
+
+def build_run(
+    options: Mapping[str, Any],
+    *,
+    events: EventBus,
+    registry: Registry,
+    middleware: Sequence[ToolMiddleware],
+    client: Any,
+    agent: str | None = None,
+    session: Any = None,
+    depth: int = 0,
+) -> RunContext:
+    """The run's context, with its tools resolved."""
+    parallel = options.get("parallel_tools")
+    iterations = options.get("max_tool_iterations")
+    if iterations is None:
+        iterations = config.max_tool_iterations()
+    elif isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+        raise InputError(f"max_tool_iterations must be at least 1, not {iterations!r}.")
+    tools = options.get("tools")
+    return RunContext(
+        events=events,
+        tools=resolve_tools(tools, registry=registry) if tools else {},
+        middleware=middleware,
+        parallel_tools=config.parallel_tools() if parallel is None else bool(parallel),
+        max_tool_iterations=iterations,
+        client=client,
+        agent=agent,
+        session=session,
+        depth=depth,
+    )
+
+
+def _check_choice(choice: object, tools: Mapping[str, Tool]) -> None:
+    if not isinstance(choice, str):
+        raise TypeError("tool_choice is a string: auto, none, required or a tool's name")
+    if choice in ("auto", "none"):
+        return
+    if choice == "required":
+        if not tools:
+            raise InputError("tool_choice='required' needs tools.")
+    elif choice not in tools:
+        offered = ", ".join(tools) or "none"
+        raise InputError(f"tool_choice names {choice!r}, which is not offered. Offered: {offered}.")
+
+
+def _explain(error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+    ]
+    return "Invalid option: " + "; ".join(problems[:5])

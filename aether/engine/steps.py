@@ -1,0 +1,113 @@
+"""The two steps of a run that have effects: a model step and a tool step.
+
+Events wrap exactly these two places. It must not know what comes before or after a step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+from aether.engine.context import RunContext
+from aether.errors import ProtocolError, ToolError
+from aether.events import (
+    REQUEST_COMPLETE,
+    REQUEST_ERROR,
+    REQUEST_START,
+    TOOL_COMPLETE,
+    TOOL_ERROR,
+    TOOL_START,
+)
+from aether.llm.contracts import LLMProvider
+from aether.llm.failures import translate
+from aether.llm.messages import LLMRequest, LLMResponse
+from aether.llm.scope import current_scope
+from aether.tools.contracts import ToolInvocation, ToolResult
+from aether.tools.dispatch import dispatch
+
+__all__ = ["model_step", "tool_step"]
+
+
+async def model_step(
+    provider: LLMProvider, request: LLMRequest, run: RunContext, *, turn: int
+) -> LLMResponse:
+    """One provider call that is no stream, with its `request.*` events.
+
+    What a third party's provider raises comes out as an `AetherError`.
+    """
+    request = run.for_call(request)
+    context = request.context
+    call_id = context.call_id if context is not None else None
+    started = perf_counter()
+    await run.publish(REQUEST_START, request=request, call_id=call_id, turn=turn)
+    try:
+        response = await provider.complete(request)
+        check_response(response, request)
+    except BaseException as raised:
+        error = translate(raised, model=request.model) if isinstance(raised, Exception) else raised
+        await run.publish(
+            REQUEST_ERROR,
+            request=request,
+            call_id=call_id,
+            turn=turn,
+            error=error,
+            cancelled=isinstance(error, asyncio.CancelledError),
+            duration_seconds=perf_counter() - started,
+        )
+        if error is raised:
+            raise
+        raise error from raised
+    run.add_usage(response.usage)
+    await run.publish(
+        REQUEST_COMPLETE,
+        request=request,
+        response=response,
+        call_id=call_id,
+        turn=turn,
+        duration_seconds=perf_counter() - started,
+    )
+    return response
+
+
+def check_response(response: object, request: LLMRequest) -> None:
+    """Refuse what a provider may not return."""
+    if not isinstance(response, LLMResponse):
+        raise ProtocolError(
+            f"The provider returned {type(response).__name__} instead of an LLMResponse.",
+            model=request.model,
+        )
+
+
+async def tool_step(call: ToolInvocation, run: RunContext, *, turn: int) -> ToolResult:
+    """One tool call with its `tool.*` events. To be run in a task of its own.
+
+    Whatever goes wrong in the tool is in the result.
+    """
+    current_scope.set(run.scope())
+    started = perf_counter()
+    await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
+    try:
+        result = await dispatch(
+            call, run.tools.get(call.name), offered=tuple(run.tools), middleware=run.middleware
+        )
+    except BaseException as error:
+        await run.publish(
+            TOOL_ERROR,
+            call=call,
+            call_id=call.id,
+            turn=turn,
+            error=error,
+            cancelled=isinstance(error, asyncio.CancelledError),
+            duration_seconds=perf_counter() - started,
+        )
+        raise
+    await run.publish(
+        TOOL_ERROR if result.is_error else TOOL_COMPLETE,
+        call=call,
+        result=result,
+        call_id=call.id,
+        turn=turn,
+        error=ToolError(result.content) if result.is_error else None,
+        duration_seconds=perf_counter() - started,
+    )
+    return result

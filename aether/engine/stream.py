@@ -1,0 +1,129 @@
+"""The tool loop as one logical stream over any number of provider streams.
+
+It must not know a protocol. It has one final chunk, one `stream.start` and one terminal event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from time import perf_counter
+
+from aether.engine.context import RunContext
+from aether.engine.dispatch import dispatch_calls
+from aether.engine.loop import next_request, too_many_turns
+from aether.engine.steps import check_response
+from aether.errors import StreamInterruptedError
+from aether.events import STREAM_CHUNK, STREAM_COMPLETE, STREAM_ERROR, STREAM_START
+from aether.llm.contracts import LLMProvider
+from aether.llm.failures import translate
+from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.streaming import final_chunk, open_stream
+from aether.llm.usage import add_known
+
+__all__ = ["run_stream"]
+
+
+async def run_stream(
+    provider: LLMProvider, request: LLMRequest, run: RunContext
+) -> AsyncGenerator[StreamChunk, None]:
+    """Chunks of every turn as they come, then one final chunk.
+
+    The final chunk has the usage of all turns together, and the last turn's finish reason and
+    response. Before it is handed out, the last provider stream has been read to its end and
+    closed. Leaving early fires `stream.error` with `cancelled`.
+    """
+    started = perf_counter()
+    first = request
+    total: StreamChunk | None = None
+    try:
+        await run.publish(STREAM_START, request=first, call_id=run.run_id)
+        for turn in range(1, run.max_tool_iterations + 1):
+            sent = run.for_call(request)
+            closing: StreamChunk | None = None
+            pieces: list[str] = []
+            async with open_stream(provider, sent) as chunks:
+                async for chunk in chunks:
+                    if closing is not None:
+                        continue  # nothing may follow the final chunk; read on to the end
+                    if chunk.is_final:
+                        closing = chunk
+                        if not chunk.has_content:
+                            continue
+                        chunk = StreamChunk(text=chunk.text, reasoning=chunk.reasoning)
+                    pieces.append(chunk.text)
+                    if run.events.wants(STREAM_CHUNK) and chunk.has_content:
+                        await run.publish(
+                            STREAM_CHUNK,
+                            request=first,
+                            chunk=chunk,
+                            call_id=run.run_id,
+                            turn=turn,
+                        )
+                    yield chunk
+            response = _whole(closing, pieces, sent)
+            run.add_usage(response.usage)
+            total = _sum(total, response)
+            if not response.tool_calls:
+                break
+            results = await dispatch_calls(response, run, turn=turn, messages=request.messages)
+            request = next_request(request, response, results)
+        else:
+            raise too_many_turns(request, run)
+    except BaseException as raised:
+        error = translate(raised, model=request.model) if isinstance(raised, Exception) else raised
+        await run.publish(
+            STREAM_ERROR,
+            request=first,
+            call_id=run.run_id,
+            error=error,
+            cancelled=isinstance(error, asyncio.CancelledError | GeneratorExit),
+            duration_seconds=perf_counter() - started,
+        )
+        if error is raised:
+            raise
+        raise error from raised
+    await run.publish(
+        STREAM_COMPLETE,
+        request=first,
+        response=response,
+        call_id=run.run_id,
+        duration_seconds=perf_counter() - started,
+    )
+    yield total
+
+
+def _whole(closing: StreamChunk | None, pieces: list[str], request: LLMRequest) -> LLMResponse:
+    if closing is None:
+        raise StreamInterruptedError(
+            "The provider's stream ended without its final chunk: the answer is not complete.",
+            model=request.model,
+            kind="truncated",
+            partial=LLMResponse(text="".join(pieces), model=request.model or ""),
+        )
+    if closing.response is not None:
+        check_response(closing.response, request)
+        return closing.response
+    return LLMResponse(
+        text="".join(pieces),
+        model=request.model or "",
+        input_tokens=closing.input_tokens,
+        output_tokens=closing.output_tokens,
+        cache_read_tokens=closing.cache_read_tokens,
+        cache_write_tokens=closing.cache_write_tokens,
+        reasoning_tokens=closing.reasoning_tokens,
+        tool_calls=list(closing.tool_calls or ()),
+        finish_reason=closing.finish_reason,
+    )
+
+
+def _sum(total: StreamChunk | None, response: LLMResponse) -> StreamChunk:
+    """The logical stream's final chunk so far. One turn of unknown size makes the sum unknown."""
+    chunk = final_chunk(response)
+    if total is not None:
+        for name in ("input_tokens", "output_tokens"):
+            before, now = getattr(total, name), getattr(chunk, name)
+            setattr(chunk, name, None if before is None or now is None else before + now)
+        for name in ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens"):
+            setattr(chunk, name, add_known(getattr(total, name), getattr(chunk, name)))
+    return chunk

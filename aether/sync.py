@@ -1,0 +1,212 @@
+"""The client's calls, blocking: each runs on one private event loop in a thread of its own.
+
+It must not know what a call does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from typing_extensions import Unpack
+
+from aether.engine.options import CallOptions
+from aether.errors import AetherError
+from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.memory.session import Session
+
+if TYPE_CHECKING:
+    from aether.client import Aether
+
+__all__ = ["SyncAether", "SyncSession", "SyncStream"]
+
+T = TypeVar("T")
+
+
+class _LoopThread:
+    """An event loop that runs in a daemon thread until it is stopped."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="aether-sync", daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+            self._loop.run_until_complete(_cancel_all())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            self._loop.close()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run to the end, in the caller's context variables. An interrupt cancels it."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise AetherError(
+                "client.sync was called from code that runs on its own event loop, which would "
+                "wait for itself. Use the async client there."
+            )
+        if self._loop.is_closed():
+            coroutine.close()
+            raise AetherError("client.sync is closed.")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the loop and the thread. Twice is fine."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
+
+
+class SyncStream(Generic[T]):
+    """A stream read with a plain `for`. Leave it early with `close()` or its `with`."""
+
+    def __init__(self, thread: _LoopThread, generator: AsyncGenerator[T, None]) -> None:
+        self._thread = thread
+        self._generator = generator
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._thread.run(_next(self._generator))
+        except _Ended:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Stop and release everything. Twice is fine."""
+        self._thread.run(self._generator.aclose())
+
+    def __enter__(self) -> SyncStream[T]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SyncSession:
+    """A session's calls, blocking. See `aether.memory.session.Session`."""
+
+    def __init__(self, thread: _LoopThread, session: Session) -> None:
+        self._thread = thread
+        self._session = session
+
+    @property
+    def session_id(self) -> str:
+        return self._session.session_id
+
+    def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
+        return self._thread.run(self._session.ask(prompt, **options))
+
+    def complete(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> LLMResponse:
+        return self._thread.run(self._session.complete(prompt, **options))
+
+    def stream(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> SyncStream[StreamChunk]:
+        return SyncStream(self._thread, self._session.stream(prompt, **options).detach())
+
+    def stream_text(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> SyncStream[str]:
+        return SyncStream(self._thread, self._session.stream_text(prompt, **options).detach())
+
+    def history(self) -> list[Message]:
+        return self._thread.run(self._session.history())
+
+    def clear(self) -> None:
+        self._thread.run(self._session.clear())
+
+
+class SyncAether:
+    """The blocking side of a client: `client.sync`. See `aether.client.Aether`."""
+
+    def __init__(self, client: Aether) -> None:
+        self._client = client
+        self._thread = _LoopThread()
+        # Also at exit: the loop's end closes the connections that it opened.
+        self._finalizer = weakref.finalize(self, self._thread.stop)
+
+    def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
+        return self._thread.run(self._client.ask(prompt, **options))
+
+    def complete(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> LLMResponse:
+        return self._thread.run(self._client.complete(prompt, **options))
+
+    def stream(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> SyncStream[StreamChunk]:
+        return SyncStream(self._thread, self._client.stream(prompt, **options).detach())
+
+    def stream_text(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> SyncStream[str]:
+        return SyncStream(self._thread, self._client.stream_text(prompt, **options).detach())
+
+    def session(self, session_id: str, system: str | None = None) -> SyncSession:
+        return SyncSession(self._thread, self._client.session(session_id, system))
+
+    def warm_up(self) -> None:
+        self._thread.run(self._client.warm_up())
+
+    def close(self) -> None:
+        """Close the client and end the private loop. Twice is fine."""
+        if self._finalizer.alive:
+            self._thread.run(self._client.aclose())
+            self.stop()
+
+    def stop(self) -> None:
+        """End the private loop; the client closes itself."""
+        self._finalizer()
+
+    def __enter__(self) -> SyncAether:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Ended(Exception):
+    """The end of a stream: StopAsyncIteration cannot be raised through a future's coroutine."""
+
+
+async def _next(generator: AsyncGenerator[T, None]) -> T:
+    try:
+        return await generator.__anext__()
+    except StopAsyncIteration:
+        raise _Ended from None
