@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import re
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,22 +162,9 @@ class Agent:
         return f"Agent({self.name!r})"
 
 
-_client: Aether | None = None
-_lock = threading.Lock()
-
-
+@functools.cache
 def _default_client() -> Aether:
     """The one client of all agents that have none, made when it is first needed."""
-    global _client
-    with _lock:
-        if _client is None:
-            _client = Aether()
-            atexit.register(_close_default_client)
-        return _client
-
-
-def _close_default_client() -> None:
-    global _client
-    if _client is not None:
-        asyncio.run(_client.aclose())
-        _client = None
+    client = Aether()
+    atexit.register(lambda: asyncio.run(client.aclose()))
+    return client

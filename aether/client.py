@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from typing_extensions import Unpack
@@ -117,9 +117,7 @@ class Aether:
                 self._sync = SyncAether(self)
             return self._sync
 
-    async def ask(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> str:
+    async def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
         """The final assistant text. Tools, if given, are run until the model answers in text."""
         return (await self.prepare(prompt, options).complete()).text
 
@@ -183,7 +181,7 @@ class Aether:
             if self._sync is not None:
                 self._sync.stop()
 
-    async def __aenter__(self) -> Aether:
+    async def __aenter__(self) -> Self:
         self._check_open()
         return self
 

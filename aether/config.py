@@ -38,6 +38,7 @@ DEFAULT_PROVIDER = "openai"
 DEFAULT_TEMPERATURE = 0.7
 DEFAULT_TRANSPORT = "aiohttp"
 
+
 @dataclass(frozen=True, slots=True)
 class ProviderConfig:
     """An explicit configuration. What is `None` comes from the environment.

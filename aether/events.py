@@ -151,7 +151,7 @@ class EventBus:
         for index, callback in enumerate(subscribers):
             try:
                 outcome = callback(event)
-            except (Exception, asyncio.CancelledError):
+            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - no subscriber can fail a run
                 _log.exception("a subscriber of %s failed", event.name)
                 continue
             if not inspect.isawaitable(outcome):

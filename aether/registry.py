@@ -15,6 +15,7 @@ import importlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -48,9 +49,7 @@ class _Builtin:
 _builtins: dict[str, dict[str, _Builtin]] = {}
 
 
-def declare_builtins(
-    kind: str, targets: Mapping[str, str], **metadata: Mapping[str, Any]
-) -> None:
+def declare_builtins(kind: str, targets: Mapping[str, str], **metadata: Mapping[str, Any]) -> None:
     """Name the implementations that ship with Aether: name to `module:attribute`.
 
     `metadata` is given by name. Nothing is imported. A module of Aether's own calls this beside
@@ -122,7 +121,7 @@ class Registry:
 
     def entry(self, kind: str, name: str) -> Entry:
         """The registration with its metadata; imports what it names, if that was not done yet."""
-        present = self._entries.get(kind, {}).get(name)
+        present = self.registered(kind, name)
         if present is not None:
             return present
         builtin = _builtins.get(kind, {}).get(name)
@@ -134,6 +133,10 @@ class Registry:
         if found is not None:
             return found
         raise UnknownNameError(_unknown(kind, name, self.names(kind)))
+
+    def registered(self, kind: str, name: str) -> Entry | None:
+        """What was registered by that name; built-ins and entry points left out."""
+        return self._entries.get(kind, {}).get(name)
 
     def __contains__(self, key: object) -> bool:
         """Whether `(kind, name)` is known. Imports nothing."""
@@ -172,6 +175,17 @@ class Registry:
         for name in sorted(present):
             yield present[name]
 
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Put the registrations back at the end, as a test wants it."""
+        with self._lock:
+            before = {kind: dict(entries) for kind, entries in self._entries.items()}
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._entries = before
+
     def _from_entry_point(self, kind: str, name: str) -> Entry | None:
         points = _entry_points(kind).get(name, [])
         if not points:
@@ -185,11 +199,9 @@ class Registry:
         value = points[0].load()
         # The module may have registered the object itself, with metadata, while it was imported.
         for registry in (self, default_registry):
-            own = registry._entries.get(kind, {}).get(name)
+            own = registry.registered(kind, name)
             if own is not None and own.value is value:
-                return self.add(
-                    kind, name, value, replace=True, origin=own.origin, **own.metadata
-                )
+                return self.add(kind, name, value, replace=True, origin=own.origin, **own.metadata)
         return self.add(kind, name, value, origin=origins[0])
 
 
@@ -197,9 +209,7 @@ default_registry = Registry()
 """The registry of the process."""
 
 
-def register(
-    kind: str, name: str, *, replace: bool = False, **metadata: Any
-) -> Callable[[T], T]:
+def register(kind: str, name: str, *, replace: bool = False, **metadata: Any) -> Callable[[T], T]:
     """Register a class or function in the registry of the process; returns it unchanged."""
     return default_registry.register(kind, name, replace=replace, **metadata)
 

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from typing_extensions import Unpack
 
@@ -84,14 +84,14 @@ class SyncStream(Generic[T]):
     def __next__(self) -> T:
         try:
             return self._thread.run(_next(self._generator))
-        except _Ended:
+        except _StreamEndError:
             raise StopIteration from None
 
     def close(self) -> None:
         """Stop and release everything. Twice is fine."""
         self._thread.run(self._generator.aclose())
 
-    def __enter__(self) -> SyncStream[T]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -182,7 +182,7 @@ class SyncAether:
         """End the private loop; the client closes itself."""
         self._finalizer()
 
-    def __enter__(self) -> SyncAether:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -201,7 +201,7 @@ async def _cancel_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Ended(Exception):
+class _StreamEndError(Exception):
     """The end of a stream: StopAsyncIteration cannot be raised through a future's coroutine."""
 
 
@@ -209,4 +209,4 @@ async def _next(generator: AsyncGenerator[T, None]) -> T:
     try:
         return await generator.__anext__()
     except StopAsyncIteration:
-        raise _Ended from None
+        raise _StreamEndError from None

@@ -43,14 +43,15 @@ async def run_stream(
             closing: StreamChunk | None = None
             pieces: list[str] = []
             async with open_stream(provider, sent) as chunks:
-                async for chunk in chunks:
+                async for piece in chunks:
                     if closing is not None:
                         continue  # nothing may follow the final chunk; read on to the end
-                    if chunk.is_final:
-                        closing = chunk
-                        if not chunk.has_content:
+                    chunk = piece
+                    if piece.is_final:
+                        closing = piece
+                        if not piece.has_content:
                             continue
-                        chunk = StreamChunk(text=chunk.text, reasoning=chunk.reasoning)
+                        chunk = StreamChunk(text=piece.text, reasoning=piece.reasoning)
                     pieces.append(chunk.text)
                     if run.events.wants(STREAM_CHUNK) and chunk.has_content:
                         await run.publish(
@@ -69,7 +70,7 @@ async def run_stream(
             results = await dispatch_calls(response, run, turn=turn, messages=request.messages)
             request = next_request(request, response, results)
         else:
-            raise too_many_turns(request, run)
+            raise too_many_turns(request, run)  # noqa: TRY301 - it ends the stream like any
     except BaseException as raised:
         error = translate(raised, model=request.model) if isinstance(raised, Exception) else raised
         await run.publish(

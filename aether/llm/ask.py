@@ -16,7 +16,7 @@ _factory: Callable[[], AbstractAsyncContextManager[Any]] | None = None
 
 def set_client_factory(factory: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
     """Say how `ask` makes its client."""
-    global _factory
+    global _factory  # noqa: PLW0603 - said once, when the client's module is imported
     _factory = factory
 
 

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 ProviderState = dict[str, JsonValue]
-"""Opaque state by provider. It goes back, unchanged, to the provider that made it, and to no other."""
+"""Opaque state by provider: it goes back, unchanged, to the one that made it, and to no other."""
 
 
 class Data(BaseModel):

@@ -71,9 +71,7 @@ class ToolCall(Data):
         return data
 
     @classmethod
-    def parse(
-        cls, id: str | None, name: str, arguments: str, **more: Any
-    ) -> ToolCall:
+    def parse(cls, id: str | None, name: str, arguments: str, **more: Any) -> ToolCall:
         """From the argument text that a provider sent; empty text and `null` mean none."""
         parsed: Any = None
         text = arguments.strip()
@@ -131,7 +129,7 @@ class LLMRequest(Data):
     temperature_is_default: bool = False
     """Nobody chose the temperature: leave it out for a model that may refuse it."""
     tool_choice: str | None = None
-    """`auto`, `none`, `required`, or the name of one of `tools`; `None` is the provider's default."""
+    """`auto`, `none`, `required`, or a name of one of `tools`; `None`: the provider's default."""
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -148,7 +146,7 @@ class LLMRequest(Data):
         tools = tuple(value)
         for tool in tools:
             if not isinstance(tool, ToolSpec):
-                raise ValueError(
+                raise ValueError(  # noqa: TRY004 - pydantic turns it into its own error
                     f"tools must be Tool objects, not {type(tool).__name__}; "
                     "names and functions are resolved by the client"
                 )

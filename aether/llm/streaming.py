@@ -38,24 +38,25 @@ def final_chunk(response: LLMResponse, *, text: str = "") -> StreamChunk:
     )
 
 
-class open_stream:
-    """`async with open_stream(provider, request) as chunks:` closes the stream on every way out."""
+def open_stream(provider: LLMProvider, request: LLMRequest) -> _OpenStream:
+    """The provider's chunks, as an async context manager that closes them on every way out."""
+    stream = getattr(provider, "stream", None)
+    if stream is None:
+        return _OpenStream(_from_complete(provider, request))
+    iterator = stream(request)
+    if inspect.isawaitable(iterator):  # `async def stream` that returns an iterator
+        iterator = _awaited(iterator)
+    return _OpenStream(iterator)
 
+
+class _OpenStream:
     __slots__ = ("_iterator",)
 
-    def __init__(self, provider: LLMProvider, request: LLMRequest) -> None:
-        stream = getattr(provider, "stream", None)
-        if stream is None:
-            self._iterator: Any = _from_complete(provider, request)
-            return
-        iterator = stream(request)
-        if inspect.isawaitable(iterator):  # `async def stream` that returns an iterator
-            iterator = _awaited(iterator)
+    def __init__(self, iterator: AsyncIterator[StreamChunk]) -> None:
         self._iterator = iterator
 
     async def __aenter__(self) -> AsyncIterator[StreamChunk]:
-        iterator: AsyncIterator[StreamChunk] = self._iterator
-        return iterator
+        return self._iterator
 
     async def __aexit__(
         self,
@@ -135,22 +136,27 @@ class OwnedStream(Generic[T]):
         if reader is None or reader is self._reader:
             return
         self._reader = reader
-        own = weakref.ref(self)
+        ended = weakref.WeakMethod(self._reader_ended)
 
-        def close(task: asyncio.Task[Any]) -> None:
-            stream = own()
-            if stream is not None and stream._reader is task:
-                stream._reader = stream._creator = None
-                closing = task.get_loop().create_task(stream._close_quietly())
-                _closing.add(closing)
-                closing.add_done_callback(_closing.discard)
+        def on_end(task: asyncio.Task[Any]) -> None:
+            method = ended()
+            if method is not None:
+                method(task)
 
-        reader.add_done_callback(close)
+        reader.add_done_callback(on_end)
+
+    def _reader_ended(self, reader: asyncio.Task[Any]) -> None:
+        if reader is not self._reader:
+            return
+        self._reader = self._creator = None
+        closing = reader.get_loop().create_task(self._close_quietly())
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
 
     async def _close_quietly(self) -> None:
         try:
             await self._generator.aclose()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nobody is left who could be told otherwise
             _log.warning("closing an abandoned stream failed: %s", type(error).__name__)
 
 

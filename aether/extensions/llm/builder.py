@@ -52,9 +52,7 @@ def build_stack(
     return Stack(name, provider, usage)
 
 
-def wrap_provider(
-    provider: LLMProvider, *, usage: Usage, with_cost_tracking: bool = True
-) -> Stack:
+def wrap_provider(provider: LLMProvider, *, usage: Usage, with_cost_tracking: bool = True) -> Stack:
     """A user's own provider or stack: used as it is, with cost tracking if it has none yet."""
     tracking = _find_cost_tracking(provider)
     if tracking is not None:

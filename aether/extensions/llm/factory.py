@@ -118,9 +118,7 @@ def missing_key(name: str, variables: str | tuple[str, ...] | None) -> str:
     """What to do about a missing key."""
     names = (variables,) if isinstance(variables, str) else tuple(variables or ())
     where = f"Set {' or '.join(names)}" if names else "Pass ProviderConfig(api_key=...)"
-    return (
-        f"Provider {name!r} needs an API key. {where}; or try without a key: LLM_PROVIDER=local."
-    )
+    return f"Provider {name!r} needs an API key. {where}; or try without a key: LLM_PROVIDER=local."
 
 
 def _first_set(variables: str | tuple[str, ...] | None) -> str | None:

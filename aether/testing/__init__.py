@@ -1,0 +1,8 @@
+"""What users need to test code that is built on Aether: no network, no keys, no surprises.
+
+It must not be needed outside tests.
+"""
+
+from aether.extensions.llm.fake import FakeProvider
+
+__all__ = ["FakeProvider"]
