@@ -126,6 +126,11 @@ class OwnedStream(Generic[T]):
     ) -> None:
         await self._generator.aclose()
 
+    @property
+    def reader(self) -> asyncio.Task[Any] | None:
+        """The task that reads it, from its first item until that task ends."""
+        return self._reader
+
     def detach(self) -> AsyncGenerator[T, None]:
         """The bare generator, for who reads it from changing tasks and closes it himself."""
         return self._generator
