@@ -27,7 +27,8 @@ test: $(VENV)/.test ## run the whole suite (ARGS="tests/llm -x" for a part of it
 	@$(BIN)/python -m pytest $(ARGS)
 
 coverage: $(VENV)/.test ## run the suite and show the lines and branches that it missed
-	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage report
 
 check: $(VENV)/.check ## format, lint, types, layers, public API: what CI checks after the tests
 	$(BIN)/ruff format --check .
@@ -48,7 +49,7 @@ setup: $(VENV)/.check ## make the environment with everything that a developer n
 	@echo "Ready: source $(BIN)/activate"
 
 wheel: $(VENV)/.test ## build the distributions, check them, try the wheel in an environment of its own
-	@$(BIN)/python .ci/wheel.py
+	@$(BIN)/python tests/packaging/check_wheel.py
 
 clean: ## remove all that these commands made
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+# Installed or not: an entry point brings the plugin where Aether is installed, under this name too.
+pytest_plugins = ["aether.testing.plugin"]
+
 _SETTING = re.compile(r"^(AETHER_.*|LLM_PROVIDER|.*_(API_KEY|API_VERSION|MODEL|BASE_URL))$")
 
 
@@ -43,5 +46,9 @@ def _refuse_the_world(connection: socket.socket, address: Any) -> None:
     if connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     host = address[0]
-    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not local:
         pytest.fail(f"A test tried to connect to {host}: tests speak to loopback alone.")

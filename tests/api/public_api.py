@@ -1,0 +1,174 @@
+"""The public names and signatures, written down in public_api.txt.
+
+Run it to compare the file with the code; `--write` writes the file. The comparison is part of
+`make check` and of the tests, so that no change of the public API goes unseen.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import BaseModel
+
+FILE = Path(__file__).with_name("public_api.txt")
+
+MODULES = (
+    "aether",
+    "aether.agent",
+    "aether.client",
+    "aether.config",
+    "aether.errors",
+    "aether.events",
+    "aether.extensions.http.aiohttp",
+    "aether.extensions.http.httpx",
+    "aether.extensions.llm",
+    "aether.extensions.memory",
+    "aether.extensions.tools",
+    "aether.http.contracts",
+    "aether.llm",
+    "aether.llm.contracts",
+    "aether.llm.pricing",
+    "aether.memory",
+    "aether.memory.contracts",
+    "aether.registry",
+    "aether.testing",
+    "aether.tools",
+    "aether.tools.contracts",
+)
+
+
+class Shown:
+    """A default value as it is to be read: without an address, and the same on every Python."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        if callable(self.value):
+            return f"{self.value.__module__}.{self.value.__qualname__}"
+        text = repr(self.value)
+        return "..." if " at 0x" in text else text
+
+
+def signature(function: Any) -> str:
+    try:
+        found = inspect.signature(function)
+    except ValueError:  # a class made by C code
+        return "(...)"
+    empty = inspect.Parameter.empty
+    parameters = [
+        parameter if parameter.default is empty else parameter.replace(default=Shown(parameter.default))
+        for parameter in found.parameters.values()
+    ]
+    return str(found.replace(parameters=parameters))
+
+
+def describe_class(cls: type, name: str) -> Iterator[str]:
+    bases = ", ".join(base.__name__ for base in cls.__bases__ if base is not object)
+    yield f"class {name}({bases})" if bases else f"class {name}"
+    if issubclass(cls, BaseModel):
+        for field, info in cls.model_fields.items():
+            annotation = next(
+                base.__annotations__[field]
+                for base in cls.__mro__
+                if field in vars(base).get("__annotations__", {})
+            )
+            default = "" if info.is_required() else f" = {Shown(info.get_default())!r}"
+            if info.default_factory is not None:
+                default = " = <factory>"
+            yield f"    {field}: {annotation}{default}"
+    else:
+        yield f"    __init__{signature(cls.__init__)}"
+    for member in sorted(members(cls)):
+        value = inspect.getattr_static(cls, member)
+        match value:
+            case property():
+                yield f"    {member}: property{returned(value.fget)}"
+            case functools.cached_property():
+                yield f"    {member}: property{returned(value.func)}"
+            case staticmethod() | classmethod():
+                yield f"    {kind(value)}def {member}{signature(value.__func__)}"
+            case _ if inspect.isfunction(value):
+                yield f"    {kind(value)}def {member}{signature(value)}"
+
+
+def members(cls: type) -> set[str]:
+    """Public methods and properties, of the class and of the bases that Aether keeps private."""
+    names = set()
+    for base in cls.__mro__:
+        if base is cls or (base.__module__.startswith("aether") and base.__name__.startswith("_")):
+            names.update(vars(base))
+    calls = {"__call__", "__aenter__", "__aexit__", "__aiter__", "__anext__"}
+    return {name for name in names if not name.startswith("_") or name in calls}
+
+
+def returned(function: Any) -> str:
+    annotation = function.__annotations__.get("return")
+    return f" -> {annotation}" if annotation else ""
+
+
+def kind(value: Any) -> str:
+    prefix = ""
+    if isinstance(value, staticmethod | classmethod):
+        prefix = f"@{type(value).__name__} "
+        value = value.__func__
+    return f"{prefix}async " if inspect.iscoroutinefunction(value) else prefix
+
+
+def describe(value: Any, name: str) -> Iterator[str]:
+    if inspect.isclass(value):
+        yield from describe_class(value, name)
+    elif inspect.isfunction(value):
+        yield f"{kind(value)}def {name}{signature(value)}"
+    elif isinstance(value, str | int | float | None):
+        yield f"{name} = {value!r}"
+    else:
+        yield f"{name}: {type(value).__name__}"
+
+
+def public_names(module: ModuleType) -> list[str]:
+    return sorted(getattr(module, "__all__", ()))
+
+
+def lines() -> Iterator[str]:
+    """A block for each module; a name that another module brought in is shown by where it is from."""
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        yield f"# {module_name}"
+        for name in public_names(module):
+            value = getattr(module, name)
+            home = getattr(value, "__module__", module_name)
+            if home != module_name and home in MODULES:
+                yield f"{name}: {home}.{value.__qualname__}"
+            else:
+                yield from describe(value, name)
+        yield ""
+
+
+def difference() -> str:
+    """What the code has and the file has not, and the other way round; empty if they agree."""
+    written = FILE.read_text(encoding="utf-8").splitlines() if FILE.exists() else []
+    return "\n".join(difflib.unified_diff(written, list(lines()), "public_api.txt", "code", lineterm=""))
+
+
+def main() -> int:
+    if "--write" in sys.argv[1:]:
+        FILE.write_text("\n".join(lines()) + "\n", encoding="utf-8")
+        return 0
+    found = difference()
+    if found:
+        print(found)
+        print("\nThe public API is not what its file says. If this is meant: make api")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

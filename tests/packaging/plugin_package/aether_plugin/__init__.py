@@ -1,0 +1,1 @@
+"""Plug-ins for Aether from outside of it: one a module."""
