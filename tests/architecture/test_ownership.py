@@ -30,4 +30,3 @@ def test_every_module_says_what_it_owns_and_what_it_must_not_know() -> None:
         if "must not" not in " ".join(docstring.split()):
             silent.append(path.relative_to(ROOT).as_posix())
     assert silent == []
-

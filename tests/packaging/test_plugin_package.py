@@ -23,7 +23,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scratch = tmp_path_factory.mktemp("plugin")
     source = shutil.copytree(PACKAGE, scratch / "source")
     target = scratch / "installed"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-index"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "-q",
+        "install",
+        "--no-index",
+    ]
     subprocess.run(
         [*pip, "--no-deps", "--no-build-isolation", "--target", target, source],
         check=True,
