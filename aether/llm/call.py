@@ -35,7 +35,7 @@ class Admission(Protocol):
 class CallContext:
     """One call of a provider stack, from its outermost layer to the adapter and back."""
 
-    __slots__ = ("admission", "call_id", "deadline", "entries", "run_id")
+    __slots__ = ("accounted", "admission", "call_id", "deadline", "entries", "run_id")
 
     def __init__(
         self,
@@ -51,6 +51,8 @@ class CallContext:
         self.admission: Admission | None = None
         self.entries: list[LedgerEntry] = []
         """The attempts made for this call, in order."""
+        self.accounted = False
+        """Whether an inner layer sees to it that each attempt has its entry."""
 
     def __repr__(self) -> str:
         return f"CallContext({self.call_id}, {len(self.entries)} attempts)"

@@ -21,7 +21,7 @@ def translate(
     """The error as an `AetherError`, with the original as its `__cause__`.
 
     One that is an `AetherError` already comes back as it is. A timeout or a failing connection may
-    be retried, anything else may not.
+    be retried, anything else may not; nor may a `ValueError`, which a refused certificate is too.
     """
     if isinstance(error, AetherError):
         return error
@@ -31,7 +31,10 @@ def translate(
     elif isinstance(error, OSError):
         kind = ProviderConnectionError
     translated = kind(
-        f"The provider raised {type(error).__name__}: {error}"[:500], provider=provider, model=model
+        f"The provider raised {type(error).__name__}: {error}"[:500],
+        provider=provider,
+        model=model,
+        retryable=False if isinstance(error, ValueError) else None,
     )
     translated.__cause__ = error
     return translated

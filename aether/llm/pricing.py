@@ -6,12 +6,15 @@ from decimal import Decimal
 from typing import Protocol
 
 from aether.llm.usage import LedgerEntry
+from aether.registry import declare_builtins
 
-__all__ = ["PriceSource"]
+__all__ = ["KIND", "PriceSource"]
+
+KIND = "price_source"
 
 
 class PriceSource(Protocol):
-    """Knows what tokens cost. Both methods may block; they are called off the event loop."""
+    """Knows what tokens cost. Both methods may block: no call to a provider waits for them."""
 
     def load(self) -> None:
         """Load the prices, if that was not done yet. Safe to call from several threads."""
@@ -23,3 +26,6 @@ class PriceSource(Protocol):
         Counts that are `None` are not priced.
         """
         ...
+
+
+declare_builtins(KIND, {"genai": "aether.extensions.prices.genai:GenAIPrices"})

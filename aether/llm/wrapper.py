@@ -5,14 +5,16 @@ It must not know what a decorator adds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator
 
+from aether.errors import ConfigurationError
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.streaming import open_stream
 
-__all__ = ["ProviderWrapper", "describe", "with_context"]
+__all__ = ["ProviderWrapper", "check_count", "check_seconds", "describe", "with_context"]
 
 
 def with_context(request: LLMRequest) -> tuple[LLMRequest, CallContext]:
@@ -61,3 +63,16 @@ def describe(provider: object) -> str:
         names.append(name.removesuffix("Provider") or name)
         current = getattr(current, "inner", None)
     return " > ".join(names)
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise `ConfigurationError` for an option that is no whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number of at least 1, not {value!r}.")
+
+
+def check_seconds(name: str, value: float, *, minimum: float = 0.0) -> None:
+    """Raise `ConfigurationError` for an option that is no finite number of at least `minimum`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < minimum:
+        raise ConfigurationError(f"{name} must be a number of at least {minimum:g}, not {value!r}.")

@@ -1,0 +1,46 @@
+"""State that is kept per model, of which the least recently used is forgotten.
+
+It must not know what the state is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ["PerModel"]
+
+S = TypeVar("S")
+
+LIMIT = 256
+
+
+class PerModel(Generic[S]):
+    """`states[model]` makes the state on first use. Threads may share it.
+
+    Within one stack the provider and the endpoint are fixed, so the model is the whole key. At
+    most `LIMIT` models are remembered: their names come from callers, who may make up any number.
+    """
+
+    __slots__ = ("_lock", "_make", "_states")
+
+    def __init__(self, make: Callable[[], S]) -> None:
+        self._make = make
+        self._states: OrderedDict[str | None, S] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getitem__(self, model: str | None) -> S:
+        with self._lock:
+            state = self._states.get(model)
+            if state is None:
+                state = self._states[model] = self._make()
+                if len(self._states) > LIMIT:
+                    self._states.popitem(last=False)
+            else:
+                self._states.move_to_end(model)
+            return state
+
+    def __len__(self) -> int:
+        return len(self._states)
