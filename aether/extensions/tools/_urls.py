@@ -56,8 +56,12 @@ def parse_web_url(text: str, *, base: str | None = None) -> WebURL:
         raise _refused("it has a space or an invisible character in it; write those as %20 etc.")
     if "\\" in text:
         raise _refused("it has a backslash in it")
+    if text.startswith("///"):
+        raise _refused("browsers and libraries disagree about a URL that begins with ///")
     try:
-        parts = urlsplit(text if base is None else urljoin(base, text))
+        parts = urlsplit(text)
+        if base is not None and not parts.scheme:
+            parts = urlsplit(urljoin(base, text))
     except ValueError as error:
         raise _refused(f"it cannot be read ({error})") from None
     if parts.scheme not in _PORTS:
