@@ -1,0 +1,343 @@
+"""The tool loop through the facade: order, concurrency, limits, what is never run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aether import Aether
+from aether.errors import InputError, ToolLoopError
+from aether.llm.contracts import LLMRequest, LLMResponse, Message, ToolCall
+from aether.testing import FakeProvider
+
+
+def calling(*calls: tuple[str, dict[str, Any]], **fields: Any) -> LLMResponse:
+    return LLMResponse(
+        text="",
+        model="fake",
+        input_tokens=10,
+        output_tokens=5,
+        tool_calls=[ToolCall(f"c{i}", name, args) for i, (name, args) in enumerate(calls)],
+        **{"finish_reason": "tool_calls", **fields},
+    )
+
+
+def saying(text: str) -> LLMResponse:
+    return LLMResponse(
+        text=text, model="fake", input_tokens=10, output_tokens=5, finish_reason="stop"
+    )
+
+
+def results(request: LLMRequest) -> list[str]:
+    return [message.text for message in request.messages if message.role == "tool"]
+
+
+async def test_results_are_fed_back_in_the_order_of_the_calls() -> None:
+    second_done = asyncio.Event()
+
+    async def first() -> str:
+        await second_done.wait()
+        return "1"
+
+    async def second() -> str:
+        second_done.set()
+        return "2"
+
+    fake = FakeProvider(responses=[calling(("first", {}), ("second", {})), saying("done")])
+    async with Aether(fake) as client:
+        assert await client.ask("go", tools=[first, second]) == "done"
+    tool_messages = [m for m in fake.requests[1].messages if m.role == "tool"]
+    assert [(m.tool_call_id, m.text) for m in tool_messages] == [("c0", "1"), ("c1", "2")]
+
+
+@pytest.mark.parametrize("how", ["argument", "0", "false", "no", "OFF"])
+async def test_sequential_calls_never_overlap(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = overlaps = 0
+
+    async def step() -> str:
+        nonlocal running, overlaps
+        overlaps += running
+        running += 1
+        await asyncio.sleep(0)
+        running -= 1
+        return "ok"
+
+    if how != "argument":
+        monkeypatch.setenv("AETHER_PARALLEL_TOOLS", how)
+    options: dict[str, Any] = {"parallel_tools": False} if how == "argument" else {}
+    fake = FakeProvider(responses=[calling(*[("step", {})] * 3), saying("done")])
+    async with Aether(fake) as client:
+        await client.ask("go", tools=[step], **options)
+    assert overlaps == 0
+    assert results(fake.requests[1]) == ["ok"] * 3
+
+
+async def test_one_failing_tool_leaves_its_siblings_alone() -> None:
+    async def bad() -> str:
+        raise RuntimeError("broken")
+
+    async def good() -> str:
+        await asyncio.sleep(0)
+        return "fine"
+
+    fake = FakeProvider(responses=[calling(("bad", {}), ("good", {})), saying("done")])
+    async with Aether(fake) as client:
+        assert await client.ask("go", tools=[bad, good]) == "done"
+    failed, fine = (m for m in fake.requests[1].messages if m.role == "tool")
+    assert failed.is_error
+    assert "RuntimeError" in failed.text
+    assert "broken" in failed.text
+    assert "Traceback" not in failed.text
+    assert fine.text == "fine"
+
+
+async def test_the_loop_stops_after_the_last_allowed_turn() -> None:
+    fake = FakeProvider(responses=[calling(("ping", {}))] * 5)
+
+    def ping() -> str:
+        return "pong"
+
+    async with Aether(fake) as client:
+        with pytest.raises(ToolLoopError, match="3 turns") as raised:
+            await client.ask("go", tools=[ping], max_tool_iterations=3)
+    assert len(fake.requests) == 3
+    assert [m.role for m in raised.value.messages] == ["user"] + ["assistant", "tool"] * 3
+    assert raised.value.usage is not None
+    assert raised.value.usage.requests == 3
+    assert raised.value.usage.input_tokens == 30
+
+
+async def test_the_number_of_turns_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AETHER_MAX_TOOL_ITERATIONS", "2")
+    fake = FakeProvider(responses=[calling(("ping", {}))] * 5)
+
+    def ping() -> str:
+        return "pong"
+
+    async with Aether(fake) as client:
+        with pytest.raises(ToolLoopError):
+            await client.ask("go", tools=[ping])
+    assert len(fake.requests) == 2
+
+
+async def test_calls_of_a_turn_that_was_cut_off_are_not_run() -> None:
+    ran: list[str] = []
+
+    def write(path: str) -> str:
+        ran.append(path)
+        return "written"
+
+    fake = FakeProvider(
+        responses=[calling(("write", {"path": "/"}), finish_reason="length"), saying("sorry")]
+    )
+    async with Aether(fake) as client:
+        assert await client.ask("go", tools=[write]) == "sorry"
+    assert ran == []
+    (told,) = [m for m in fake.requests[1].messages if m.role == "tool"]
+    assert told.is_error
+    assert "cut off" in told.text
+
+
+async def test_a_registered_tool_that_is_not_offered_is_not_run(aether_registry: Any) -> None:
+    from aether import register_tool
+
+    ran: list[int] = []
+
+    @register_tool
+    def secret() -> str:
+        ran.append(1)
+        return "secret"
+
+    def ping() -> str:
+        return "pong"
+
+    fake = FakeProvider(responses=[calling(("secret", {})), saying("ok")])
+    async with Aether(fake) as client:
+        await client.ask("go", tools=[ping])
+    assert ran == []
+    assert "ping" in results(fake.requests[1])[0]
+
+
+async def test_arguments_that_are_no_object_are_told_to_the_model_and_not_run() -> None:
+    ran: list[int] = []
+
+    def ping() -> str:
+        ran.append(1)
+        return "pong"
+
+    cut = LLMResponse(text="", model="fake", tool_calls=[ToolCall.parse("c", "ping", '{"a": 1')])
+    fake = FakeProvider(responses=[cut, saying("ok")])
+    async with Aether(fake) as client:
+        await client.ask("go", tools=[ping])
+    assert ran == []
+    assert fake.requests[1].messages[-1].is_error
+
+
+@pytest.mark.parametrize("choice", ["required", "ping"])
+async def test_a_forced_choice_holds_for_the_first_turn(choice: str) -> None:
+    def ping() -> str:
+        return "pong"
+
+    fake = FakeProvider(responses=[calling(("ping", {})), saying("ok")])
+    async with Aether(fake) as client:
+        await client.ask("go", tools=[ping], tool_choice=choice)
+    assert fake.requests[0].tool_choice == choice
+    assert fake.requests[1].tool_choice in (None, "auto")
+
+
+@pytest.mark.parametrize(("choice", "tools"), [("required", False), ("pong", True), ("Ping", True)])
+async def test_a_choice_that_cannot_be_is_refused_before_anything_is_sent(
+    choice: str, tools: bool
+) -> None:
+    def ping() -> str:
+        return "pong"
+
+    fake = FakeProvider()
+    async with Aether(fake) as client:
+        with pytest.raises(InputError, match="tool_choice"):
+            await client.ask("go", tools=[ping] if tools else [], tool_choice=choice)
+    assert fake.requests == []
+
+
+async def test_too_many_calls_in_one_turn_are_an_error() -> None:
+    ran: list[int] = []
+
+    def ping() -> str:
+        ran.append(1)
+        return "pong"
+
+    fake = FakeProvider(responses=[calling(*[("ping", {})] * 129)])
+    async with Aether(fake) as client:
+        with pytest.raises(ToolLoopError, match="129"):
+            await client.ask("go", tools=[ping])
+    assert ran == []
+
+
+async def test_cancelling_a_run_ends_all_its_tools_first() -> None:
+    started = asyncio.Event()
+    ended: list[str] = []
+
+    async def slow(name: str) -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(name)
+        return "never"
+
+    fake = FakeProvider(responses=[calling(("slow", {"name": "a"}), ("slow", {"name": "b"}))])
+    async with Aether(fake) as client:
+        run = asyncio.create_task(client.ask("go", tools=[slow]))
+        await started.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert sorted(ended) == ["a", "b"]
+
+
+async def test_cancelling_twice_still_ends_the_tools() -> None:
+    started, hurry = asyncio.Event(), asyncio.Event()
+    ended: list[int] = []
+
+    async def stubborn() -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await hurry.wait()
+            ended.append(1)
+        return "never"
+
+    fake = FakeProvider(responses=[calling(("stubborn", {}))])
+    async with Aether(fake) as client:
+        run = asyncio.create_task(client.ask("go", tools=[stubborn]))
+        await started.wait()
+        run.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        run.cancel()
+        await asyncio.sleep(0)
+        hurry.set()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    assert ended == [1]
+
+
+async def test_the_prompt_list_is_left_as_it_was() -> None:
+    def ping() -> str:
+        return "pong"
+
+    prompt = [Message("user", "go")]
+    fake = FakeProvider(responses=[calling(("ping", {})), saying("ok")])
+    async with Aether(fake) as client:
+        await client.ask(prompt, tools=[ping])
+    assert prompt == [Message("user", "go")]
+
+
+turns = st.lists(
+    st.lists(st.sampled_from(["value", "error", "slow", "unknown"]), min_size=1, max_size=4),
+    max_size=4,
+)
+
+
+def make_tools() -> list[Callable[..., Any]]:
+    async def value() -> int:
+        return 42
+
+    async def error() -> None:
+        raise ValueError("no")
+
+    async def slow() -> str:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return "at last"
+
+    return [value, error, slow]
+
+
+@settings(max_examples=60, deadline=None)
+@given(turns=turns, parallel=st.booleans(), streaming=st.booleans(), limit=st.integers(1, 5))
+def test_every_transcript_pairs_calls_and_results(
+    turns: list[list[str]], parallel: bool, streaming: bool, limit: int
+) -> None:
+    script = [calling(*((name, {}) for name in names)) for names in turns] + [saying("done")]
+    fake = FakeProvider(responses=script)
+
+    async def run() -> tuple[str | None, int | None]:
+        async with Aether(fake) as client:
+            options: dict[str, Any] = {
+                "tools": make_tools(),
+                "parallel_tools": parallel,
+                "max_tool_iterations": limit,
+            }
+            try:
+                if not streaming:
+                    return await client.ask("go", **options), client.usage.total_input_tokens
+                async with client.stream("go", **options) as chunks:
+                    seen = [chunk async for chunk in chunks]
+                assert [c.is_final for c in seen] == [False] * (len(seen) - 1) + [True]
+                assert seen[-1].input_tokens == client.usage.total_input_tokens
+                return "".join(c.text for c in seen), client.usage.total_input_tokens
+            except ToolLoopError as error:
+                assert error.usage is not None
+                return None, error.usage.input_tokens
+
+    text, tokens = asyncio.run(run())
+    made = min(len(script), limit)
+    assert len(fake.requests) == made
+    assert tokens == 10 * made
+    assert text == ("done" if len(script) <= limit else None)
+    for number, request in enumerate(fake.requests):
+        expected: list[tuple[str, str | None]] = [("user", None)]
+        for names in turns[:number]:
+            expected.append(("assistant", None))
+            expected += [("tool", f"c{i}") for i in range(len(names))]
+        assert [(m.role, m.tool_call_id) for m in request.messages] == expected
