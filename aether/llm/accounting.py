@@ -110,14 +110,14 @@ def settle_answer(
 
 
 def settle_failure(
-    entry: LedgerEntry, error: BaseException, request: LLMRequest, *, characters: int = 0
+    entry: LedgerEntry, error: BaseException | None, request: LLMRequest, *, characters: int = 0
 ) -> None:
-    """Settle an attempt that ended with `error`, after `characters` of text had arrived.
+    """Settle an attempt that ended with `error`, or just ended, after `characters` of text.
 
     With text it was billed, and is `estimated`. Without, it is `not_billed` if the provider
     refused it or was never reached, and `unknown` otherwise.
     """
-    entry.error = type(error).__name__
+    entry.error = None if error is None else type(error).__name__
     if characters:
         entry.state = "estimated"
         entry.input_tokens = estimate_input_tokens(request)
@@ -138,8 +138,8 @@ def record_attempt(
 ) -> None:
     """Write the entry of an attempt whose provider opened none, which took `seconds` until now.
 
-    An error that says that nothing was sent leaves no entry. A provider may return anything: what
-    is no answer leaves one that is `unknown`.
+    An error that says that nothing was sent leaves no entry. An `answer` of another type is none: a
+    third party may return anything.
     """
     if answer is None and isinstance(error, AetherError) and not isinstance(error, ProviderError):
         return
@@ -147,13 +147,11 @@ def record_attempt(
     entry.started_at -= timedelta(seconds=seconds)
     if isinstance(answer, LLMResponse | StreamChunk):
         settle_answer(entry, answer, request, characters=characters)
-    elif error is not None:
-        settle_failure(entry, error, request, characters=characters)
     else:
-        entry.state = "unknown"
+        settle_failure(entry, error, request, characters=characters)
 
 
-def _was_refused(error: BaseException) -> bool:
+def _was_refused(error: BaseException | None) -> bool:
     if isinstance(error, _REFUSALS):
         return True
     if isinstance(error, ProviderConnectionError):

@@ -18,7 +18,7 @@ LIMIT = 256
 
 
 class PerModel(Generic[S]):
-    """`states[model]` makes the state on first use. Threads may share it.
+    """`states[model]` is the model's state, made by `make(model)` on first use, also from threads.
 
     Within one stack the provider and the endpoint are fixed, so the model is the whole key. At
     most `LIMIT` models are remembered: their names come from callers, who may make up any number.
@@ -26,7 +26,7 @@ class PerModel(Generic[S]):
 
     __slots__ = ("_lock", "_make", "_states")
 
-    def __init__(self, make: Callable[[], S]) -> None:
+    def __init__(self, make: Callable[[str | None], S]) -> None:
         self._make = make
         self._states: OrderedDict[str | None, S] = OrderedDict()
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class PerModel(Generic[S]):
         with self._lock:
             state = self._states.get(model)
             if state is None:
-                state = self._states[model] = self._make()
+                state = self._states[model] = self._make(model)
                 if len(self._states) > LIMIT:
                     self._states.popitem(last=False)
             else:

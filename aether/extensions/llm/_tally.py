@@ -1,0 +1,186 @@
+"""The tally of a client: its latest ledger entries, the sums by model, and the costs.
+
+It must not know how a call was made, nor where a price comes from.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Context, Decimal
+
+from aether.llm.accounting import input_token_bound, output_token_bound
+from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.pricing import KIND, PriceSource
+from aether.llm.usage import LedgerEntry, TokenUsage, add_known
+from aether.registry import default_registry
+
+__all__ = ["Costs", "Tally"]
+
+ENTRIES_KEPT = 10_000
+UNPRICED_KEPT = 1_000
+"""Where more wait for a price and nobody reads a cost, a background thread prices them."""
+UNKNOWN_MODEL = "unknown"
+
+_EXACT = Context(prec=60)  # whatever precision a reading thread has set for itself
+_log = logging.getLogger("aether.llm")
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """In US dollars. `uncertain` is what the unknown entries may cost at most, beside `total`."""
+
+    by_model: Mapping[str, Decimal]
+    total: Decimal
+    uncertain: Decimal
+
+
+class Tally:
+    """Keeps the latest entries, and sums that never lose any. Threads may share it.
+
+    A price depends on the size and the time of each call, so entries are priced one by one; but
+    not while they are added, because loading the prices takes a while. They are priced when a
+    cost is read, or in a background thread when many wait.
+    """
+
+    def __init__(self, prices: PriceSource | None) -> None:
+        self.estimated = 0
+        """Entries whose tokens are an estimate."""
+        self.unknown = 0
+        """Entries whose tokens are not known."""
+        self._lock = threading.Lock()
+        self._entries: deque[LedgerEntry] = deque(maxlen=ENTRIES_KEPT)
+        self._rows: dict[str, TokenUsage] = {}
+        self._unpriced: deque[tuple[str | None, LedgerEntry]] = deque()
+        """With the row that the cost belongs to; `None` if it is uncertain."""
+        self._pricing = threading.Lock()
+        self._prices = prices
+        self._costs: dict[str, Decimal] = {}
+        self._total = Decimal(0)
+        self._uncertain = Decimal(0)
+        self._in_background = False
+        self._background_at = UNPRICED_KEPT
+
+    def add(
+        self,
+        entries: Sequence[LedgerEntry],
+        request: LLMRequest,
+        answer: LLMResponse | StreamChunk | None,
+    ) -> None:
+        """Add the attempts of a call that has ended, of which the last brought the answer, if any.
+
+        An entry that is still `pending` becomes `unknown`.
+        """
+        with self._lock:
+            answering = None if answer is None else entries[-1]
+            for entry in entries:
+                self._add_entry(entry, request, answer if entry is answering else None)
+            start = not self._in_background and len(self._unpriced) >= self._background_at
+            self._in_background |= start
+        if start:
+            threading.Thread(target=self._price_in_background, daemon=True).start()
+
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """The entries kept, oldest first."""
+        with self._lock:
+            return tuple(self._entries)
+
+    def rows(self) -> dict[str, TokenUsage]:
+        """A copy of the sums by model, without costs."""
+        with self._lock:
+            return {model: replace(row) for model, row in self._rows.items()}
+
+    def costs(self) -> Costs:
+        """The costs of all entries. Loads the prices, and blocks, if any waits for its own."""
+        if self._unpriced:
+            self.price()
+        with self._pricing:
+            return Costs(dict(self._costs), self._total, self._uncertain)
+
+    def known_costs(self) -> Costs | None:
+        """The costs, or `None` while entries wait for their price. Loads nothing."""
+        return None if self._unpriced else self.costs()
+
+    def price(self) -> None:
+        """Load the prices, and price what waits for it. Blocks."""
+        with self._pricing:
+            if self._prices is None:
+                self._prices = default_registry.get(KIND, "genai")()
+            self._prices.load()
+            while self._unpriced:
+                model, entry = self._unpriced[0]
+                self._add_cost(model, self._prices.cost(entry))
+                self._unpriced.popleft()  # at last: an error must not lose the entry
+
+    def _add_entry(
+        self, entry: LedgerEntry, request: LLMRequest, answer: LLMResponse | StreamChunk | None
+    ) -> None:
+        if isinstance(answer, LLMResponse):
+            entry.model = answer.model or entry.model
+            entry.provider = answer.provider or entry.provider
+        model = entry.model or request.model or UNKNOWN_MODEL
+        reported = entry if answer is None else answer
+        if entry.state == "pending":
+            entry.state = "unknown"
+        elif entry.state == "exact" and None in (reported.input_tokens, reported.output_tokens):
+            entry.state = "estimated"
+        self._entries.append(entry)
+        if answer is not None or entry.state == "exact":
+            row = self._row(model)
+            row.requests += answer is not None
+            _add_tokens(row, reported)
+        if entry.state == "unknown":
+            self.unknown += 1
+            self._unpriced.append((None, _bound(entry, request)))
+        elif entry.state != "not_billed":
+            self.estimated += entry.state == "estimated"
+            self._row(model)
+            self._unpriced.append((model, entry))
+
+    def _row(self, model: str) -> TokenUsage:
+        row = self._rows.get(model)
+        if row is None:
+            row = self._rows[model] = TokenUsage()
+        return row
+
+    def _add_cost(self, model: str | None, cost: Decimal | None) -> None:
+        if cost is None:
+            return
+        if model is None:
+            self._uncertain = _EXACT.add(self._uncertain, cost)
+        else:
+            self._total = _EXACT.add(self._total, cost)
+            self._costs[model] = _EXACT.add(self._costs.get(model, Decimal(0)), cost)
+
+    def _price_in_background(self) -> None:
+        try:
+            self.price()
+            self._background_at = UNPRICED_KEPT
+        except Exception as error:  # noqa: BLE001  # whoever reads a cost gets it; a thread cannot
+            # The next thread is put off until as many entries wait again.
+            self._background_at = 2 * len(self._unpriced)
+            _log.warning("the prices cannot be loaded: %s", type(error).__name__)
+        finally:
+            self._in_background = False
+
+
+def _add_tokens(row: TokenUsage, source: LLMResponse | StreamChunk | LedgerEntry) -> None:
+    row.input_tokens = add_known(row.input_tokens, source.input_tokens)
+    row.output_tokens = add_known(row.output_tokens, source.output_tokens)
+    row.cache_read_tokens = add_known(row.cache_read_tokens, source.cache_read_tokens)
+    row.cache_write_tokens = add_known(row.cache_write_tokens, source.cache_write_tokens)
+    row.reasoning_tokens = add_known(row.reasoning_tokens, source.reasoning_tokens)
+
+
+def _bound(entry: LedgerEntry, request: LLMRequest) -> LedgerEntry:
+    """The entry with the most that its attempt can have used."""
+    known_input, known_output = entry.input_tokens, entry.output_tokens
+    return replace(
+        entry,
+        model=entry.model or request.model,
+        input_tokens=input_token_bound(request) if known_input is None else known_input,
+        output_tokens=output_token_bound(request) if known_output is None else known_output,
+    )

@@ -1,0 +1,301 @@
+"""Circuit breaker: while a provider keeps failing, calls to it fail at once.
+
+It must not know how often a call was tried or what it cost: one call is one outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from aether.errors import (
+    AuthenticationError,
+    BadRequestError,
+    CircuitOpenError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProviderError,
+    QuotaExceededError,
+    RateLimitError,
+    StreamInterruptedError,
+)
+from aether.llm.contracts import LLMProvider
+from aether.llm.failures import translate
+from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.per_model import PerModel
+from aether.llm.streaming import open_stream
+from aether.llm.wrapper import ProviderWrapper, check_count, check_seconds, with_context
+
+__all__ = ["CircuitBreakerProvider", "CircuitState"]
+
+_log = logging.getLogger("aether.llm")
+
+CircuitState = Literal["closed", "open", "half_open"]
+
+JITTER = 0.1
+"""By up to this part a longer pause is shortened at random: clients must not return together."""
+PROBE_SECONDS = 1.0
+"""When to come back while a probe is under way: its end cannot be known."""
+
+_NEUTRAL = (
+    AuthenticationError,
+    BadRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExceededError,
+    RateLimitError,
+)
+
+
+class CircuitBreakerProvider(ProviderWrapper):
+    """Lets calls through while the provider is well, and few or none while it is not.
+
+    Each model has a circuit of its own. It opens after `failure_threshold` failures in a row. While
+    it is open a call raises `CircuitOpenError` at once, whose `retry_after` says when to come
+    back. After `recovery_timeout` seconds it is half-open: one call, the probe, is let through,
+    however many arrive. A success closes it; a failure opens it for twice as long, at most
+    `max_recovery_timeout`.
+
+    - A success is a response, or a stream's final chunk. A stream's outcome counts at its end.
+    - A failure is an error that speaks against the provider: connection, timeout, 5xx, a broken
+      stream, an answer that the protocol does not allow, an exception that nobody has foreseen.
+    - All else is neutral, and changes nothing: the caller's own fault (400, 401, 403, 404, 422, a
+      `ValueError`), 429, an exhausted quota, an error that is no `ProviderError`, a cancelled call,
+      a stream that its reader left. After a neutral probe the next call is the probe.
+
+    A probe that has no outcome after `probe_timeout` seconds is given up, and another call is let
+    through. An outcome that comes when its circuit has opened or closed meanwhile is ignored.
+
+    `provider` is the name for messages; `clock` is monotonic, in seconds; `random` gives 0 to 1.
+    """
+
+    def __init__(
+        self,
+        inner: LLMProvider,
+        *,
+        failure_threshold: int = 5,
+        recovery_timeout: float = 30.0,
+        max_recovery_timeout: float = 300.0,
+        probe_timeout: float = 600.0,
+        provider: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(inner)
+        check_count("failure_threshold", failure_threshold)
+        check_seconds("recovery_timeout", recovery_timeout, minimum=0.001)
+        check_seconds("max_recovery_timeout", max_recovery_timeout)
+        check_seconds("probe_timeout", probe_timeout, minimum=0.001)
+        policy = _Policy(
+            failure_threshold,
+            recovery_timeout,
+            max(recovery_timeout, max_recovery_timeout),
+            probe_timeout,
+            provider,
+            clock,
+            random,
+        )
+        self._circuits: PerModel[_Circuit] = PerModel(lambda model: _Circuit(policy, model))
+
+    def state(self, model: str | None = None) -> CircuitState:
+        """How the next call to `model` will find its circuit."""
+        return self._circuits[model].state()
+
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        request, context = with_context(request)
+        circuit = self._circuits[request.model]
+        admission = circuit.admit()
+        outer, context.admission = context.admission, admission
+        outcome = _Outcome.NEUTRAL
+        try:
+            response = await self.inner.complete(request)
+            outcome = _Outcome.SUCCESS
+        except Exception as error:
+            outcome = _judge(error)
+            raise
+        finally:
+            context.admission = outer
+            circuit.settle(admission, outcome)
+        return response
+
+    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        request, context = with_context(request)
+        circuit = self._circuits[request.model]
+        admission = circuit.admit()
+        outer, context.admission = context.admission, admission
+        outcome = _Outcome.NEUTRAL
+        last: StreamChunk | None = None
+        try:
+            async with open_stream(self.inner, request) as chunks:
+                async for last in chunks:
+                    yield last
+        except Exception as error:
+            outcome = _judge(error)
+            raise
+        except BaseException:  # cancelled or left: a success all the same if the answer was whole
+            if last is not None and last.is_final:
+                outcome = _Outcome.SUCCESS
+            raise
+        else:
+            whole = last is not None and last.is_final
+            outcome = _Outcome.SUCCESS if whole else _Outcome.FAILURE
+        finally:
+            context.admission = outer
+            circuit.settle(admission, outcome)
+
+
+class _Outcome(Enum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"
+
+
+def _judge(raised: Exception) -> _Outcome:
+    error = translate(raised)
+    if not isinstance(error, ProviderError) or isinstance(error, _NEUTRAL):
+        return _Outcome.NEUTRAL
+    cause = error.__cause__
+    if isinstance(error, StreamInterruptedError) and isinstance(cause, _NEUTRAL):
+        return _Outcome.NEUTRAL
+    if type(error) is not ProviderError:
+        return _Outcome.FAILURE
+    refused = error.status is not None and 400 <= error.status < 500 and not error.retryable
+    if refused or isinstance(cause, ValueError):
+        return _Outcome.NEUTRAL
+    return _Outcome.FAILURE
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    failure_threshold: int
+    recovery_timeout: float
+    max_recovery_timeout: float
+    probe_timeout: float
+    provider: str | None
+    clock: Callable[[], float]
+    random: Callable[[], float]
+
+
+class _Admission:
+    """Leave to call, good for as long as it is its circuit's current one.
+
+    While a circuit is closed all calls share one admission; a probe has its own. So an outcome
+    that belongs to a state which has passed is told by its admission.
+    """
+
+    __slots__ = ("_circuit", "expires", "probe")
+
+    def __init__(self, circuit: _Circuit, *, probe: bool, expires: float = math.inf) -> None:
+        self._circuit = circuit
+        self.probe = probe
+        self.expires = expires
+
+    def check(self) -> None:
+        self._circuit.check(self)
+
+
+class _Circuit:
+    """One model's circuit. Threads may share it."""
+
+    __slots__ = ("_current", "_failures", "_lock", "_model", "_open_until", "_pause", "_policy")
+
+    def __init__(self, policy: _Policy, model: str | None) -> None:
+        self._policy = policy
+        self._model = model
+        self._lock = threading.Lock()
+        self._current: _Admission | None = _Admission(self, probe=False)
+        """`None` while nobody is let through: open, or half-open without a probe."""
+        self._failures = 0
+        self._open_until = 0.0
+        self._pause = policy.recovery_timeout
+
+    def state(self) -> CircuitState:
+        current = self._current
+        if current is not None:
+            return "half_open" if current.probe else "closed"
+        return "open" if self._policy.clock() < self._open_until else "half_open"
+
+    def admit(self) -> _Admission:
+        """Let a call through. It must be settled, whatever becomes of it."""
+        current = self._current
+        if current is not None and not current.probe:
+            return current
+        with self._lock:
+            now = self._policy.clock()
+            current = self._current
+            if current is None:
+                if now < self._open_until:
+                    raise self._refusal(f"is open after {self._failures} failures in a row")
+            elif not current.probe:
+                return current
+            elif now < current.expires:
+                raise self._refusal("is half-open and another call is testing it")
+            self._current = _Admission(self, probe=True, expires=now + self._policy.probe_timeout)
+            return self._current
+
+    def check(self, admission: _Admission) -> None:
+        if admission is not self._current:
+            raise self._refusal("opened while this call waited to be tried again")
+
+    def settle(self, admission: _Admission, outcome: _Outcome) -> None:
+        """Count the one outcome of an admitted call, unless its circuit has changed meanwhile."""
+        if not admission.probe and (
+            outcome is _Outcome.NEUTRAL or (outcome is _Outcome.SUCCESS and not self._failures)
+        ):
+            return  # nothing would change: the common way takes no lock
+        with self._lock:
+            if admission is not self._current:
+                return
+            if outcome is _Outcome.FAILURE:
+                self._fail(admission)
+            elif outcome is _Outcome.SUCCESS:
+                self._succeed(admission)
+            else:
+                self._current = None
+
+    def _succeed(self, admission: _Admission) -> None:
+        self._failures = 0
+        if admission.probe:
+            self._current = _Admission(self, probe=False)
+            _log.info("the circuit for %s is closed again", self._name())
+
+    def _fail(self, admission: _Admission) -> None:
+        policy = self._policy
+        self._failures += 1
+        if admission.probe:
+            self._pause = min(self._pause * 2, policy.max_recovery_timeout)
+            pause = self._pause * (1 - JITTER * policy.random())
+        elif self._failures >= policy.failure_threshold:
+            pause = self._pause = policy.recovery_timeout
+        else:
+            return
+        self._current = None
+        self._open_until = policy.clock() + pause
+        _log.warning(
+            "the circuit for %s is open for %.1f s after %d failures in a row",
+            self._name(),
+            pause,
+            self._failures,
+        )
+
+    def _refusal(self, what: str) -> CircuitOpenError:
+        wait = self._open_until - self._policy.clock()
+        if wait <= 0 or self._current is not None:
+            wait = min(PROBE_SECONDS, self._policy.recovery_timeout)
+        return CircuitOpenError(
+            f"Not sent: the circuit for {self._name()} {what}. Come back in {wait:.3g} s.",
+            retry_after=wait,
+            provider=self._policy.provider,
+            model=self._model,
+        )
+
+    def _name(self) -> str:
+        provider = self._policy.provider or "this provider"
+        return provider if self._model is None else f"{provider} ({self._model!r})"

@@ -1,0 +1,234 @@
+"""Cost tracking: counts what each call used, and keeps a ledger with an entry for each attempt.
+
+It must not know where a price comes from, nor why an attempt was made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from aether.extensions.llm._tally import Tally
+from aether.llm.accounting import record_attempt
+from aether.llm.call import CallContext
+from aether.llm.contracts import LLMProvider
+from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.pricing import PriceSource
+from aether.llm.streaming import open_stream
+from aether.llm.usage import LedgerEntry, TokenUsage
+from aether.llm.wrapper import ProviderWrapper, with_context
+
+__all__ = ["CostTrackingProvider", "Usage"]
+
+
+class CostTrackingProvider(ProviderWrapper):
+    """Counts the calls that go through it; the sums are in `usage`. To be put outermost.
+
+    Whatever way a call ends, its attempts are in the ledger when it has ended: those that inner
+    layers wrote down, or else one for the call. A price is never looked up on a call's way.
+    `provider` is the name under which a response without one is priced; `clock` is monotonic.
+    """
+
+    def __init__(
+        self,
+        inner: LLMProvider,
+        *,
+        usage: Usage | None = None,
+        prices: PriceSource | None = None,
+        provider: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if usage is not None and prices is not None:
+            raise TypeError("pass either usage= or prices=: a Usage has its own prices")
+        super().__init__(inner)
+        self.usage = Usage(prices=prices) if usage is None else usage
+        self._provider = provider
+        self._clock = clock
+
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        call = self._begin(request)
+        try:
+            response = await self.inner.complete(call.request)
+        except BaseException as error:
+            self._count(call, None, error)
+            raise
+        self._count(call, response, None)
+        return response
+
+    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        call = self._begin(request)
+        last: StreamChunk | None = None
+        characters = 0
+        try:
+            async with open_stream(self.inner, call.request) as chunks:
+                async for last in chunks:
+                    characters += len(last.text)
+                    yield last
+        except BaseException as error:
+            self._count(call, _answer(last), error, characters)
+            raise
+        self._count(call, _answer(last), None, characters)
+
+    def _begin(self, request: LLMRequest) -> _Call:
+        request, context = with_context(request)
+        return _Call(request, context, len(context.entries), self._clock())
+
+    def _count(
+        self,
+        call: _Call,
+        answer: LLMResponse | StreamChunk | None,
+        error: BaseException | None,
+        characters: int = 0,
+    ) -> None:
+        request, context, first, started = call
+        if not isinstance(answer, LLMResponse | StreamChunk):
+            answer = None  # a third party may return anything
+        if len(context.entries) == first and (answer is not None or not context.accounted):
+            record_attempt(
+                context,
+                request,
+                provider=self._provider,
+                seconds=self._clock() - started,
+                answer=answer,
+                error=error,
+                characters=characters,
+            )
+        self.usage.add(context.entries[first:], request, answer)
+
+
+class _Call(NamedTuple):
+    request: LLMRequest
+    context: CallContext
+    first_entry: int
+    started: float
+
+
+def _answer(last: StreamChunk | None) -> LLMResponse | StreamChunk | None:
+    """What a stream came back with: nothing, if its last chunk is not final."""
+    if last is None or not last.is_final:
+        return None
+    return last.response or last
+
+
+class Usage:
+    """What the calls of one client used, live. Reading and counting are safe from any thread.
+
+    Requests are the calls that came back: each turn of a tool loop is one, a retried attempt is
+    none. Tokens are those that providers reported. Costs are those of all attempts that were
+    billed, `exact` and `estimated` entries of the ledger alike: of an abandoned or broken stream
+    too. `unknown` entries may have been billed; `uncertain_cost_usd` says how much at most.
+
+    Prices are loaded when a cost is first read, which takes about 0.3 s and stalls the event loop
+    for up to 0.2 s if it is read there; `await warm_up()` does it beforehand, in a thread.
+    """
+
+    def __init__(self, *, prices: PriceSource | None = None, enabled: bool = True) -> None:
+        self.enabled = enabled
+        """Whether anything is counted. If not, all figures stay at zero."""
+        self._tally = Tally(prices)
+
+    @classmethod
+    def disabled(cls) -> Usage:
+        """The usage of a client without cost tracking: zero, and it says so."""
+        return cls(enabled=False)
+
+    @property
+    def total_requests(self) -> int:
+        """Calls that came back."""
+        return sum(row.requests for row in self._tally.rows().values())
+
+    @property
+    def total_input_tokens(self) -> int:
+        """What providers reported. A call that reported nothing adds nothing: see `is_exact`."""
+        return sum(row.input_tokens or 0 for row in self._tally.rows().values())
+
+    @property
+    def total_output_tokens(self) -> int:
+        """What providers reported, reasoning included."""
+        return sum(row.output_tokens or 0 for row in self._tally.rows().values())
+
+    @property
+    def total_cost_usd(self) -> float:
+        """What was billed, in US dollars. Models without a known price are left out."""
+        return float(self._tally.costs().total)
+
+    @property
+    def uncertain_cost_usd(self) -> float:
+        """At most so much more, in US dollars, was billed for the attempts that are `unknown`.
+
+        Such an attempt is taken to have used an input token for each byte of its request, and its
+        `max_tokens` of output, or 131,072 where it set none. Models without a known price are left
+        out.
+        """
+        return float(self._tally.costs().uncertain)
+
+    @property
+    def by_model(self) -> dict[str, TokenUsage]:
+        """A row for each model that a response reported or an attempt was billed for; copies.
+
+        `cost_usd` is `None` where no price is known.
+        """
+        costs = self._tally.costs().by_model
+        rows = self._tally.rows()
+        for model, row in rows.items():
+            row.cost_usd = float(costs[model]) if model in costs else None
+        return rows
+
+    @property
+    def ledger(self) -> Sequence[LedgerEntry]:
+        """The latest 10,000 attempts of calls that have ended, oldest first."""
+        return self._tally.entries()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the tokens of every attempt are known: none is `estimated` or `unknown`.
+
+        Whether their prices are known, the rows say.
+        """
+        return not (self._tally.estimated or self._tally.unknown)
+
+    async def warm_up(self) -> None:
+        """Load the prices now, in a worker thread."""
+        if self.enabled:
+            await asyncio.to_thread(self._tally.price)
+
+    def add(
+        self,
+        entries: Sequence[LedgerEntry],
+        request: LLMRequest,
+        answer: LLMResponse | StreamChunk | None = None,
+    ) -> None:
+        """Count a call that has ended: its attempts, of which the last brought the answer, if any.
+
+        An entry that is still `pending` becomes `unknown`.
+        """
+        self._tally.add(entries, request, answer)
+
+    def __repr__(self) -> str:
+        """The figures in one line. A cost that waits for its price is not loaded for this."""
+        if not self.enabled:
+            return "Usage(off: made with with_cost_tracking=False)"
+        return f"Usage({', '.join(self._figures())})"
+
+    def __str__(self) -> str:
+        """The figures in one line, with the cost."""
+        self._tally.costs()
+        return repr(self)
+
+    def _figures(self) -> Iterator[str]:
+        rows = self._tally.rows()
+        yield f"{self.total_requests} requests"
+        yield f"{self.total_input_tokens} input tokens"
+        yield f"{self.total_output_tokens} output tokens"
+        costs = self._tally.known_costs()
+        if costs is None:
+            yield "cost not read yet"
+        elif unpriced := sorted(rows.keys() - costs.by_model.keys()):
+            yield f"at least ${costs.total:.6f} (no price known for {', '.join(unpriced)})"
+        else:
+            yield f"${costs.total:.6f}"
+        if not self.is_exact:
+            yield f"not exact: {self._tally.estimated} attempts estimated"
+            yield f"{self._tally.unknown} unknown"

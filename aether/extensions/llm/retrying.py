@@ -1,0 +1,360 @@
+"""Retry: a failed call is sent again where that may help, and not before the server's time.
+
+It must not know a provider's protocol or its siblings: it asks the error (`retryable`,
+`retry_after`), and reads and writes the call's context.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+from aether.errors import (
+    AetherError,
+    CircuitOpenError,
+    ProviderError,
+    RateLimitError,
+    StreamInterruptedError,
+)
+from aether.extensions.llm._pacing import Pace
+from aether.llm.accounting import record_attempt
+from aether.llm.call import CallContext
+from aether.llm.contracts import LLMProvider
+from aether.llm.failures import translate
+from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.per_model import PerModel
+from aether.llm.streaming import open_stream
+from aether.llm.wrapper import ProviderWrapper, check_count, check_seconds, with_context
+
+__all__ = ["RetryingProvider"]
+
+LONGEST_GATE_SECONDS = 3600.0
+"""However long a server asks to wait, other calls are held back no longer."""
+
+
+class RetryingProvider(ProviderWrapper):
+    """Sends a failed call again where that may help.
+
+    A call has up to `max_attempts` attempts, the half-open probe of a circuit breaker one. Before
+    the n-th retry it waits a random time between 0 and `base_delay` * 2**(n-1) seconds, at most
+    `max_delay` (exponential backoff with full jitter), and never less than the `retry_after` of the
+    error. If the server asks for more than `retry_after_cap` seconds, or the call's deadline comes
+    first, the error is raised at once and carries `retry_after`. Only a `ProviderError` that is
+    `retryable` is tried again; any other exception comes out as an `AetherError`, with the original
+    as its `__cause__`.
+
+    In a stream all before the first content (text, reasoning, a piece of a tool call) may be tried
+    again. After it nothing is: the caller gets the error, whose `partial` holds the text so far.
+    A stream that ends without its final chunk is a `StreamInterruptedError`.
+
+    A 429 that names a time closes a gate: until then the other calls to the same model wait too,
+    or fail at once with `RateLimitError` where that is longer than they may wait. Those that waited
+    together start within `base_delay` of each other.
+
+    Retries to one model draw on a budget, so that an outage is not made worse by them: 20, of which
+    each retry takes one. A call that succeeds puts back what it took, or 0.1 if it took nothing,
+    never above 20. So n calls in a total outage make at most n + 20 attempts. When nothing is left
+    the first error is raised.
+
+    Cancelling a call ends its waiting and its attempt at once. `provider` is the name for messages;
+    `clock` is monotonic, in seconds, as is `context.deadline`; `random` gives 0 to 1.
+    """
+
+    def __init__(
+        self,
+        inner: LLMProvider,
+        *,
+        max_attempts: int = 3,
+        base_delay: float = 0.5,
+        max_delay: float = 8.0,
+        retry_after_cap: float = 120.0,
+        provider: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        super().__init__(inner)
+        check_count("max_attempts", max_attempts)
+        check_seconds("base_delay", base_delay)
+        check_seconds("max_delay", max_delay)
+        check_seconds("retry_after_cap", retry_after_cap)
+        self._max_attempts = max_attempts
+        self._base_delay = base_delay
+        self._max_delay = max_delay
+        self._retry_after_cap = retry_after_cap
+        self._provider = provider
+        self._clock = clock
+        self._sleep = sleep
+        self._random = random
+        self._paces: PerModel[Pace] = PerModel(lambda _: Pace())
+
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        call = self._begin(request)
+        while True:
+            await self._start_attempt(call)
+            try:
+                response = await self.inner.complete(call.request)
+            except BaseException as error:
+                self._record(call, error=error)
+                if not isinstance(error, Exception):
+                    raise
+                self._plan_retry(call, error)
+            else:
+                self._record(call, answer=response)
+                call.pace.put_back(call.retries)
+                return response
+
+    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        call = self._begin(request)
+        shown = 0  # chunks without content that the caller has got: he gets none of them twice
+        while True:
+            await self._start_attempt(call)
+            last: StreamChunk | None = None
+            begun = False
+            repeated = shown
+            pieces: list[str] = []
+            try:
+                async with open_stream(self.inner, call.request) as chunks:
+                    async for last in chunks:
+                        if not begun:
+                            if last.has_content or last.is_final:
+                                begun = True
+                            elif repeated:
+                                repeated -= 1
+                                continue
+                            else:
+                                shown += 1
+                        if last.text:
+                            pieces.append(last.text)
+                        yield last
+                self._check_ended(call, last)
+            except BaseException as error:
+                answer = last if last is not None and last.is_final else None
+                characters = sum(map(len, pieces))
+                self._record(call, answer=answer, error=error, characters=characters)
+                if not isinstance(error, Exception):
+                    raise
+                if begun:
+                    self._raise_broken(call, error, pieces)
+                self._plan_retry(call, error)
+            else:
+                self._record(call, answer=last, characters=sum(map(len, pieces)))
+                call.pace.put_back(call.retries)
+                return
+
+    def _begin(self, request: LLMRequest) -> _Call:
+        request, context = with_context(request)
+        context.accounted = True
+        return _Call(request, context, self._paces[request.model])
+
+    async def _start_attempt(self, call: _Call) -> None:
+        """Wait for what is to be waited for, and ask the breaker whether it still agrees."""
+        if call.delay is not None or call.pace.closed_until:
+            await self._wait(call)
+        admission = call.context.admission
+        if admission is not None:
+            try:
+                admission.check()
+            except CircuitOpenError as error:
+                call.note_failures(error)
+                raise
+        call.attempts += 1
+        call.entries = len(call.context.entries)
+        call.started = self._clock()
+
+    async def _wait(self, call: _Call) -> None:
+        pace = call.pace
+        patience = self._retry_after_cap
+        if call.delay is not None:
+            if call.gate:
+                patience -= call.delay
+                await self._wait_at_gate(call, call.delay)
+                pace.reopen(call.gate)
+                call.gate = 0.0
+            else:
+                await self._sleep(call.delay)
+            call.delay = None
+        while gate := pace.closed_until:
+            left = gate - self._clock()
+            if left > 0:
+                if left > min(patience, self._time_left(call)):
+                    raise self._held_back(call, left)
+                patience -= left
+                await self._wait_at_gate(call, left)
+            pace.reopen(gate)
+
+    async def _wait_at_gate(self, call: _Call, seconds: float) -> None:
+        """Whoever finds others waiting starts up to `base_delay` after them, not all at once."""
+        if call.pace.join_queue():
+            later = seconds + self._random() * self._base_delay
+            seconds = max(seconds, min(later, self._time_left(call)))
+        try:
+            await self._sleep(seconds)
+        finally:
+            call.pace.leave_queue()
+
+    def _plan_retry(self, call: _Call, raised: Exception) -> None:
+        """Settle when the next attempt starts, or raise what the caller gets."""
+        error = translate(raised, provider=self._provider, model=call.request.model)
+        if not isinstance(error, ProviderError):
+            call.note_failures(error)
+            raise error
+        self._close_gate(call, error)
+        delay = max(self._backoff(call.attempts), _seconds_asked(error))
+        if not self._may_retry(call, error, delay):
+            error.attempts = call.attempts
+            call.note_failures(error)
+            raise error
+        call.delay = delay
+        status = "" if error.status is None else f" (status {error.status})"
+        call.failures.append(f"{type(error).__name__}{status}")
+
+    def _may_retry(self, call: _Call, error: ProviderError, delay: float) -> bool:
+        admission = call.context.admission
+        probe = admission is not None and admission.probe
+        if not error.retryable or call.attempts >= (1 if probe else self._max_attempts):
+            return False
+        if _seconds_asked(error) > self._retry_after_cap:
+            reason = (
+                f"the server asks for more than the {self._retry_after_cap:g} s that are waited"
+            )
+        elif delay >= self._time_left(call):
+            reason = f"the call's deadline comes before the {delay:.3g} s to wait are over"
+        elif not call.pace.take_retry():
+            reason = "too many retries of late did not help, and the budget for them is used up"
+        else:
+            call.retries += 1
+            return True
+        error.add_note(f"Not tried again: {reason}.")
+        return False
+
+    def _raise_broken(self, call: _Call, raised: Exception, pieces: Sequence[str]) -> None:
+        """Raise what the caller of a stream gets that broke after its first content."""
+        error = translate(raised, provider=self._provider, model=call.request.model)
+        if isinstance(error, ProviderError):
+            self._close_gate(call, error)
+            foreign = error is not raised
+            if not isinstance(error, StreamInterruptedError) and (foreign or error.retryable):
+                error = StreamInterruptedError(
+                    f"The stream broke off: {error}",
+                    provider=error.provider,
+                    model=error.model,
+                    status=error.status,
+                    request_id=error.request_id,
+                    retryable=error.retryable,
+                    retry_after=error.retry_after,
+                    partial=error.partial,
+                    kind=error.kind,
+                )
+                error.__cause__ = raised
+            if error.partial is None:
+                error.partial = self._partial(call, pieces)
+            error.attempts = call.attempts
+        call.note_failures(error)
+        raise error
+
+    def _partial(self, call: _Call, pieces: Sequence[str]) -> LLMResponse:
+        return LLMResponse(
+            text="".join(pieces), model=call.request.model or self.default_model or ""
+        )
+
+    def _check_ended(self, call: _Call, last: StreamChunk | None) -> None:
+        if last is None or not last.is_final:
+            raise StreamInterruptedError(
+                "The provider's stream ended without its final chunk: the answer is not complete.",
+                provider=self._provider,
+                model=call.request.model,
+                kind="truncated",
+            )
+
+    def _close_gate(self, call: _Call, error: ProviderError) -> None:
+        seconds = _seconds_asked(error)
+        if seconds and isinstance(error, RateLimitError):
+            call.gate = self._clock() + min(seconds, LONGEST_GATE_SECONDS)
+            call.pace.close(call.gate)
+
+    def _held_back(self, call: _Call, seconds: float) -> RateLimitError:
+        error = RateLimitError(
+            f"Not sent: the provider has refused calls to this model for another {seconds:.3g} s, "
+            "which is longer than this call may wait. Try again then.",
+            provider=self._provider,
+            model=call.request.model,
+            attempts=call.attempts,
+            retry_after=seconds,
+        )
+        call.note_failures(error)
+        return error
+
+    def _backoff(self, attempts: int) -> float:
+        exponent = min(attempts - 1, 64)  # beyond it the cap has long been reached
+        return self._random() * min(self._max_delay, self._base_delay * 2.0**exponent)
+
+    def _time_left(self, call: _Call) -> float:
+        deadline = call.context.deadline
+        return math.inf if deadline is None else deadline - self._clock()
+
+    def _record(
+        self,
+        call: _Call,
+        *,
+        answer: LLMResponse | StreamChunk | None = None,
+        error: BaseException | None = None,
+        characters: int = 0,
+    ) -> None:
+        if len(call.context.entries) == call.entries:
+            record_attempt(
+                call.context,
+                call.request,
+                provider=self._provider,
+                seconds=self._clock() - call.started,
+                answer=answer,
+                error=error,
+                characters=characters,
+            )
+
+
+class _Call:
+    """One call on its way through its attempts."""
+
+    __slots__ = (
+        "attempts",
+        "context",
+        "delay",
+        "entries",
+        "failures",
+        "gate",
+        "pace",
+        "request",
+        "retries",
+        "started",
+    )
+
+    def __init__(self, request: LLMRequest, context: CallContext, pace: Pace) -> None:
+        self.request = request  # immutable: every attempt sends the same
+        self.context = context
+        self.pace = pace
+        self.attempts = 0
+        self.retries = 0
+        self.delay: float | None = None
+        self.gate = 0.0
+        """The time until which this call's own 429 has closed the gate."""
+        self.entries = 0
+        self.started = 0.0
+        # No exceptions, which hold their frames, and these this call: a cycle.
+        self.failures: list[str] = []
+
+    def note_failures(self, error: AetherError) -> None:
+        """Say on the error that the caller gets which ones came before it."""
+        if self.failures:
+            note = f"Attempts before this failed with: {', '.join(self.failures)}."
+            if note not in getattr(error, "__notes__", ()):  # an error may be raised many times
+                error.add_note(note)
+
+
+def _seconds_asked(error: ProviderError) -> float:
+    """The server's `retry_after`, or 0 where it is none that can be waited for."""
+    seconds = error.retry_after
+    return seconds if seconds is not None and seconds > 0 else 0.0
