@@ -1,0 +1,103 @@
+"""The body of a streamed answer: its events, its end, and when to give it up.
+
+It must not know what the events mean, nor how the request was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable
+
+from aether.errors import ProtocolError, ProviderError, RequestTimeoutError
+from aether.extensions.llm._wire.sse import ServerSentEvent, SSEDecoder
+from aether.http.contracts import ERROR_BODY_MAX_BYTES, ERROR_BODY_MAX_SECONDS, HTTPStream
+
+__all__ = ["DRAIN_SECONDS", "MAX_DOCUMENT_BYTES", "STALL_SECONDS", "EventStream"]
+
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+STALL_SECONDS = 600.0
+"""For so long a stream may send nothing but comments; a longer read limit stands above it."""
+DRAIN_SECONDS = 0.1
+"""How long the end of a body is waited for when its protocol has ended already."""
+
+_BOM = b"\xef\xbb\xbf"
+_DOCUMENT_STARTS = (b"{", b"[", b"<")
+
+
+class EventStream:
+    """Read the events with `batches`, once.
+
+    A server that takes no notice of the wish for a stream sends a document, whatever its content
+    type says: then `batches` yields nothing, and `document` has it.
+    """
+
+    def __init__(
+        self, answer: HTTPStream, *, read_seconds: float | None, clock: Callable[[], float]
+    ) -> None:
+        self.document: bytes | None = None
+        self.ended_between_events = False
+        """Whether the body ended, or broke off, where no event was under way."""
+        self._stall_seconds = math.inf if read_seconds is None else max(read_seconds, STALL_SECONDS)
+        self._clock = clock
+        self._pieces = answer.chunks()
+
+    async def batches(self) -> AsyncGenerator[list[ServerSentEvent], None]:
+        """The events, in lists of those that came together. What the transport raises passes."""
+        decoder = SSEDecoder()
+        clock, latest = self._clock, self._clock()
+        started = False
+        try:
+            async for piece in self._pieces:
+                if not started:
+                    start = piece.removeprefix(_BOM).lstrip()
+                    if start.startswith(_DOCUMENT_STARTS):
+                        self.document = await self._read_rest(start)
+                        return
+                    started = bool(start)
+                events = decoder.feed(piece)
+                if events:
+                    yield events
+                    latest = clock()
+                elif clock() - latest > self._stall_seconds:
+                    raise RequestTimeoutError(
+                        f"The stream sent no event for {self._stall_seconds:g} s.", kind="idle"
+                    )
+        finally:
+            self.ended_between_events = decoder.close()
+
+    async def read_error_body(self) -> bytes:
+        """The beginning of a body that explains a refusal: bounded in bytes and in seconds."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(ERROR_BODY_MAX_SECONDS):
+                async for piece in self._pieces:
+                    body += piece
+                    if len(body) >= ERROR_BODY_MAX_BYTES:
+                        break
+        except (TimeoutError, ProviderError):
+            pass  # the status tells enough: what has come by now is the body
+        return bytes(body[:ERROR_BODY_MAX_BYTES])
+
+    async def drain(self) -> None:
+        """Read what follows the protocol's end mark, so that the connection can be used again."""
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                async for _ in self._pieces:
+                    pass
+        except (TimeoutError, ProviderError):
+            return  # the answer is whole; the connection is closed instead of kept
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        close = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def _read_rest(self, start: bytes) -> bytes:
+        body = bytearray(start)
+        async for piece in self._pieces:
+            body += piece
+            if len(body) > MAX_DOCUMENT_BYTES:
+                raise ProtocolError(f"The answer is larger than {MAX_DOCUMENT_BYTES} bytes.")
+        return bytes(body)

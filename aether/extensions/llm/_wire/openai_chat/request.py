@@ -1,0 +1,118 @@
+"""From a request to the body of a Chat Completions call, refused here if no server could take it.
+
+It must not know an answer. What is left unsaid is left out of the body: servers differ in which
+fields they know, and some refuse a call for an unknown one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aether.errors import InputError
+from aether.extensions.llm._vendors import Vendor
+from aether.extensions.llm._wire.json_schema import is_strict
+from aether.extensions.llm._wire.openai_chat.messages import render_messages
+from aether.llm.messages import LLMRequest, ToolSpec
+from aether.llm.profiles import ModelProfile, profile_for
+
+__all__ = ["render_request"]
+
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_SCHEMA_NAME = "answer"
+
+
+def render_request(
+    request: LLMRequest, *, model: str, vendor: Vendor, stream: bool
+) -> dict[str, Any]:
+    """The body as a dict. Raises `InputError` for what the server is known to refuse."""
+    profile = profile_for(model)
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": render_messages(request.messages, vendor),
+    }
+    if stream:
+        body["stream"] = True
+        if vendor.usage_option:
+            body["stream_options"] = {"include_usage": True}
+    if request.tools:
+        _add_tools(body, request, vendor, profile, model)
+    elif request.tool_choice not in (None, "auto", "none"):
+        raise InputError(f"tool_choice is {request.tool_choice!r}, but no tools are offered.")
+    _add_options(body, request, vendor, profile)
+    body.update(request.extra_body)
+    return body
+
+
+def _add_options(
+    body: dict[str, Any], request: LLMRequest, vendor: Vendor, profile: ModelProfile
+) -> None:
+    chosen = not request.temperature_is_default or profile.accepts_temperature
+    if request.temperature is not None and chosen:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        field = vendor.max_tokens_field
+        if vendor.openai_models and profile.max_tokens_field is not None:
+            field = profile.max_tokens_field
+        body[field] = request.max_tokens
+    if request.top_p is not None:
+        body["top_p"] = request.top_p
+    if request.seed is not None:
+        body[vendor.seed_field] = request.seed
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.output_schema is not None:
+        body["response_format"] = _response_format(request.output_schema, vendor)
+
+
+def _add_tools(
+    body: dict[str, Any],
+    request: LLMRequest,
+    vendor: Vendor,
+    profile: ModelProfile,
+    model: str,
+) -> None:
+    if vendor.openai_models and profile.chat_tools == "refused":
+        raise InputError(
+            f"{model} takes tools only over the Responses API, which this version of Aether does "
+            "not speak. Choose another model, such as gpt-6-luna."
+        )
+    body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request, vendor)
+    if vendor.openai_models and profile.chat_tools == "without_reasoning":
+        body["reasoning_effort"] = "none"
+
+
+def _tool(tool: ToolSpec) -> dict[str, Any]:
+    if not _TOOL_NAME.fullmatch(tool.name):
+        raise InputError(
+            f"The tool name {tool.name!r} is not one that the provider takes: it may have up to "
+            "64 letters, digits, underscores and hyphens."
+        )
+    function: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    function["parameters"] = dict(tool.parameters)
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(request: LLMRequest, vendor: Vendor) -> object:
+    choice = request.tool_choice
+    if choice in ("auto", "none"):
+        return choice
+    if choice == "required":
+        return vendor.required_choice
+    if all(tool.name != choice for tool in request.tools):
+        offered = ", ".join(tool.name for tool in request.tools)
+        raise InputError(f"tool_choice is {choice!r}, which is not offered. Offered: {offered}.")
+    return {"type": "function", "function": {"name": choice}}
+
+
+def _response_format(schema: dict[str, Any], vendor: Vendor) -> dict[str, Any]:
+    if not vendor.json_schema:
+        return {"type": "json_object"}
+    described: dict[str, Any] = {"name": _SCHEMA_NAME, "schema": schema}
+    if is_strict(schema):
+        described["strict"] = True  # enforced; other schemas would be refused with it
+    return {"type": "json_schema", "json_schema": described}

@@ -1,0 +1,280 @@
+"""From the body of an answer to a response, and the parts that a stream's end shares with it.
+
+It must not know how an answer came. What the protocol does not allow is a `ProtocolError`, never
+a guess; fields that are not known are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic_core import from_json, to_json
+
+from aether.errors import ProtocolError
+from aether.extensions.llm._vendors import Vendor
+from aether.extensions.llm._wire.errors import Source, reported_error
+from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE
+from aether.extensions.llm._wire.openai_chat.usage import find_usage, parse_usage
+from aether.extensions.llm._wire.thinking import split_thinking
+from aether.llm.messages import FinishReason, LLMResponse, Message, ToolCall, new_call_id
+
+__all__ = [
+    "REASONING_FIELDS",
+    "Answer",
+    "WireCall",
+    "expect",
+    "parse_response",
+    "read_content",
+    "read_model",
+    "read_reasoning",
+]
+
+T = TypeVar("T")
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",  # Together's
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "error": "error",
+}
+REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""The second is what newer servers call it; some give both, with the same text."""
+
+_EXCERPT = 200
+
+
+class WireCall(NamedTuple):
+    """A tool call as it came. `arguments` is text, an object, or nothing."""
+
+    id: str | None
+    name: str
+    arguments: Any
+    extra: Any = None
+
+
+class Answer(NamedTuple):
+    """An answer's parts, as far as they have come."""
+
+    text: str
+    reasoning: str
+    calls: Sequence[WireCall]
+    finish_reason: str | None
+    usage: dict[str, Any] | None
+    model: str | None
+    state: dict[str, Any]
+    """What must be echoed."""
+    refused: bool = False
+
+    def to_response(self, source: Source, *, whole: bool = True) -> LLMResponse:
+        """The response. One that is not `whole` was cut: its last words may be missing."""
+        finish = self._finish_reason() if whole else None
+        cut = not whole or finish == "length"
+        calls = _tool_calls(self.calls, source.provider, cut=cut)
+        tokens = parse_usage(self.usage)
+        made: dict[str, Any] = {}
+        if self.state:
+            made["message"] = Message(
+                role="assistant",
+                content=self.text,
+                tool_calls=calls,
+                provider_state={source.provider: self.state},
+            )
+        return LLMResponse(
+            text=self.text,
+            model=self.model or source.model,
+            input_tokens=tokens.input,
+            output_tokens=tokens.output,
+            tool_calls=calls,
+            finish_reason=finish,
+            finish_reason_raw=self.finish_reason,
+            cache_read_tokens=tokens.cache_read,
+            cache_write_tokens=tokens.cache_write,
+            reasoning_tokens=tokens.reasoning,
+            reasoning=self.reasoning or None,
+            request_id=source.request_id,
+            provider=source.provider,
+            **made,
+        )
+
+    def check(self, source: Source) -> None:
+        """Raise `ProtocolError` for an answer that would pass for one but says nothing."""
+        if self.text or self.calls:
+            return
+        if self.finish_reason is None:
+            raise source.error(
+                ProtocolError,
+                f"{source.provider} answered with neither content nor a finish reason.",
+            )
+        if self.finish_reason == "tool_calls":
+            raise source.error(
+                ProtocolError, f"{source.provider} says that it calls tools, but gives no call."
+            )
+
+    def _finish_reason(self) -> FinishReason:
+        reason = FINISH_REASONS.get(self.finish_reason or "", "other")
+        if self.calls and reason in ("stop", "other"):
+            return "tool_calls"
+        if self.refused and reason == "stop":
+            return "content_filter"
+        return reason
+
+
+def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMResponse:
+    """The response that a body of status 200 holds; an error object inside it is raised."""
+    value = _decode(body, source)
+    if value.get("error") or value.get("object") == "error":
+        raise reported_error(value, source=source)
+    choice = _first_choice(value.get("choices"), source)
+    if choice.get("error"):
+        raise reported_error(choice, source=source)
+    if "message" not in choice:
+        raise source.error(ProtocolError, f"{source.provider} gave a choice without a message.")
+    message = expect(choice["message"], dict, "message", source)
+    text, reasoning = read_content(message.get("content"), source)
+    field, shown = read_reasoning(message)
+    reasoning += shown
+    if vendor.think_tags and not reasoning:
+        reasoning, text = split_thinking(text)
+    refusal = message.get("refusal")
+    state: dict[str, Any] = {}
+    if vendor.echoes_reasoning:
+        if field:
+            state[field] = shown
+        if message.get("reasoning_details"):
+            state["reasoning_details"] = message["reasoning_details"]
+    if refusal:
+        state["refusal"] = refusal
+    answer = Answer(
+        text=text,
+        reasoning=reasoning,
+        calls=[_read_call(call, source) for call in _listed(message, "tool_calls", source)],
+        finish_reason=expect(choice.get("finish_reason"), str, "finish_reason", source) or None,
+        usage=find_usage(value),
+        model=read_model(value),
+        state=state,
+        refused=bool(refusal),
+    )
+    answer.check(source)
+    return answer.to_response(source)
+
+
+def read_content(content: object, source: Source) -> tuple[str, str]:
+    """Text and reasoning of `content`: text, nothing, or a list of parts such as Mistral's."""
+    if isinstance(content, str):
+        return content, ""
+    if content is None:
+        return "", ""
+    text: list[str] = []
+    thought: list[str] = []
+    for part in expect(content, list, "content", source):
+        if isinstance(part, str):
+            text.append(part)
+            continue
+        part = expect(part, dict, "content part", source)  # noqa: PLW2901 - checked, not changed
+        said = part.get("text")
+        if isinstance(said, str):
+            text.append(said)
+        thinking = part.get("thinking")
+        if thinking:
+            thought.append(read_content(thinking, source)[0])
+    return "".join(text), "".join(thought)
+
+
+def read_reasoning(fields: dict[str, Any]) -> tuple[str, str]:
+    """The name of the field of a message or a delta that holds reasoning, and what it says."""
+    found = ("", "")
+    for name in REASONING_FIELDS:
+        shown = fields.get(name)
+        if isinstance(shown, str):
+            if shown:
+                return name, shown
+            found = found if found[0] else (name, "")
+    return found
+
+
+def read_model(value: dict[str, Any]) -> str | None:
+    """The model that answered, as far as it is told."""
+    model = value.get("model")
+    return model if isinstance(model, str) and model else None
+
+
+def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
+    """The value if it is of that type; an empty one for none; else `ProtocolError`."""
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise source.error(
+            ProtocolError,
+            f"{source.provider} gave a {name} of type {type(value).__name__}, "
+            f"where the protocol has a {kind.__name__}.",
+        )
+    return value
+
+
+def _decode(body: bytes, source: Source) -> dict[str, Any]:
+    try:
+        value = from_json(body)
+    except ValueError as error:
+        said = source.redact(body.decode("utf-8", "replace")).strip()[:_EXCERPT]
+        raise source.error(
+            ProtocolError,
+            f"{source.provider} answered 200 with "
+            + (f"what is not JSON: {said}" if said else "an empty body."),
+            status=200,
+        ) from error
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = value[0]  # an error that came as a list
+    return expect(value, dict, "body", source)
+
+
+def _first_choice(choices: Any, source: Source) -> dict[str, Any]:
+    found = expect(choices, list, "choices", source)
+    for choice in found:
+        if isinstance(choice, dict) and choice.get("index") in (0, None):
+            return choice
+    raise source.error(ProtocolError, f"{source.provider} answered without a choice.")
+
+
+def _listed(fields: dict[str, Any], name: str, source: Source) -> list[Any]:
+    return expect(fields.get(name), list, name, source)
+
+
+def _read_call(call: Any, source: Source) -> WireCall:
+    fields = expect(call, dict, "tool call", source)
+    function = expect(fields.get("function"), dict, "function", source)
+    name = expect(function.get("name"), str, "function name", source)
+    if not name:
+        raise source.error(ProtocolError, f"{source.provider} gave a tool call without a name.")
+    return WireCall(
+        id=expect(fields.get("id"), str, "tool call id", source) or None,
+        name=name,
+        arguments=function.get("arguments"),
+        extra=fields.get(CALL_STATE),
+    )
+
+
+def _tool_calls(calls: Sequence[WireCall], provider: str, *, cut: bool) -> list[ToolCall]:
+    """The calls, each with an id of its own. A call that was cut off before it had arguments is
+    not one without arguments.
+    """
+    made: list[ToolCall] = []
+    seen: set[str] = set()
+    for call in calls:
+        call_id = call.id if call.id and call.id not in seen else new_call_id()
+        seen.add(call_id)
+        more: dict[str, Any] = {}
+        if call.extra:
+            more["provider_state"] = {provider: {CALL_STATE: call.extra}}
+        arguments = call.arguments
+        if isinstance(arguments, dict):
+            made.append(ToolCall(id=call_id, name=call.name, arguments=arguments, **more))
+        elif cut and not arguments:
+            made.append(ToolCall(id=call_id, name=call.name, invalid_arguments="", **more))
+        else:
+            text = arguments if isinstance(arguments, str) else to_json(arguments).decode()
+            made.append(ToolCall.parse(call_id, call.name, text, **more))
+    return made

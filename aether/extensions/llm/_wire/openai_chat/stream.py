@@ -1,0 +1,329 @@
+"""From the events of a streamed answer to chunks, and at its end to the response.
+
+It must not know where the events come from. Servers deviate in how calls are cut and where usage
+stands; what is read here was seen in recorded streams of fourteen of them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from aether.errors import ProtocolError, StreamInterruptedError
+from aether.extensions.llm._vendors import Vendor
+from aether.extensions.llm._wire.errors import Source, reported_error
+from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE
+from aether.extensions.llm._wire.openai_chat.response import (
+    REASONING_FIELDS,
+    Answer,
+    WireCall,
+    expect,
+    read_content,
+    read_model,
+    read_reasoning,
+)
+from aether.extensions.llm._wire.openai_chat.usage import find_usage
+from aether.extensions.llm._wire.sse import ServerSentEvent
+from aether.extensions.llm._wire.thinking import ThinkingSplitter
+from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
+
+__all__ = ["ChatAssembly"]
+
+END_MARK = b"[DONE]"
+
+_DETAIL_TEXTS = ("text", "summary", "data")
+
+_log = logging.getLogger("aether.llm")
+
+
+class _Call:
+    """A tool call that is still being written."""
+
+    __slots__ = ("arguments", "extra", "id", "name", "position")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.id: str | None = None
+        self.name = ""
+        self.arguments: list[str] = []
+        self.extra: Any = None
+
+
+class ChatAssembly:
+    """Puts one streamed answer together: `feed` it the events, then `finish`.
+
+    What the protocol does not allow raises `ProtocolError`; an error that the server reports in
+    the stream is raised as what it is.
+    """
+
+    def __init__(self, *, source: Source, vendor: Vendor) -> None:
+        self.ended = False
+        """Whether the end mark has come: nothing after it counts."""
+        self._source = source
+        self._vendor = vendor
+        self._splitter = ThinkingSplitter() if vendor.think_tags else None
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._reasoning_field = ""
+        self._details: list[Any] = []
+        self._refusal: list[str] = []
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._usage: dict[str, Any] | None = None
+        self._model: str | None = None
+        self._finish: str | None = None
+        self._warned = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said why it stopped."""
+        return self._finish is not None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the caller was given anything: text, reasoning or a piece of a call."""
+        return bool(self._text or self._reasoning or self._calls)
+
+    @property
+    def characters(self) -> int:
+        """How much was written, calls included."""
+        pieces = [*self._text, *self._reasoning]
+        for call in self._calls:
+            pieces += [call.name, *call.arguments]
+        return sum(map(len, pieces))
+
+    def feed(self, events: Iterable[ServerSentEvent]) -> Iterator[StreamChunk]:
+        """The chunks that the events hold: text, reasoning, pieces of calls; often none.
+
+        Lazy, so that what came before a bad event is handed out before the error is raised.
+        """
+        for event in events:
+            data = event.data
+            if data == END_MARK:
+                self.ended = True
+                yield from self._end()
+                return
+            if data:
+                yield from self._add(data, event.name)
+
+    def finish(self) -> LLMResponse:
+        """The whole. `StreamInterruptedError` if the server never said why it stopped."""
+        source = self._source
+        if self._finish is None:
+            raise source.error(
+                StreamInterruptedError,
+                f"The stream of {source.provider} ended before the answer did.",
+                kind="truncated",
+                partial=self.partial(),
+            )
+        answer = self._answer()
+        try:
+            if any(not call.name for call in answer.calls):
+                raise source.error(
+                    ProtocolError, f"{source.provider} gave a tool call without a name."
+                )
+            answer.check(source)
+        except ProtocolError as error:
+            error.partial = self.partial()
+            raise
+        return answer.to_response(source)
+
+    def partial(self) -> LLMResponse:
+        """What has come so far; a call that has no name yet is left out."""
+        answer = self._answer()
+        named = [call for call in answer.calls if call.name]
+        return answer._replace(calls=named).to_response(self._source, whole=self.finished)
+
+    def _end(self) -> Sequence[StreamChunk]:
+        if self._finish is None and self._vendor.lenient_finish and self.has_content:
+            self._finish = "unknown"
+            return self._release()
+        return ()
+
+    def _add(self, data: bytes, name: str) -> Sequence[StreamChunk]:
+        source = self._source
+        try:
+            chunk = from_json(data)
+        except ValueError as error:
+            raise source.error(
+                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
+            ) from error
+        if type(chunk) is not dict:
+            expect(chunk, dict, "chunk", source)
+            return ()
+        if name == "error" or chunk.get("error") or chunk.get("object") == "error":
+            raise reported_error(chunk, source=source)
+        if self._model is None:
+            self._model = read_model(chunk)
+        if chunk.get("usage") or "x_groq" in chunk:
+            self._usage = find_usage(chunk) or self._usage  # totals so far: the latest counts
+        choices = chunk.get("choices")
+        if not choices:
+            return ()
+        for choice in expect(choices, list, "choices", source):
+            if type(choice) is not dict:
+                raise source.error(
+                    ProtocolError, f"{source.provider} gave a choice that is no object."
+                )
+            if not choice.get("index"):  # the others are alternatives, which nobody asked for
+                return self._add_choice(choice)
+        return ()
+
+    def _add_choice(self, choice: dict[str, Any]) -> Sequence[StreamChunk]:
+        if choice.get("error"):
+            raise reported_error(choice, source=self._source)
+        delta = choice.get("delta")
+        chunks: Sequence[StreamChunk] = ()
+        if delta:
+            if type(delta) is not dict:
+                expect(delta, dict, "delta", self._source)
+            chunks = self._add_delta(delta)
+        reason = choice.get("finish_reason")
+        if reason and self._finish is None:
+            self._finish = expect(reason, str, "finish_reason", self._source)
+            chunks = [*chunks, *self._release()]
+        return chunks
+
+    def _add_delta(self, delta: dict[str, Any]) -> Sequence[StreamChunk]:
+        if self._finish is not None:
+            self._drop(delta)
+            return ()
+        content = delta.get("content")
+        if len(delta) == 1 and type(content) is str and self._splitter is None:
+            if not content:
+                return ()
+            self._text.append(content)
+            return (StreamChunk(content),)
+        text, reasoning = read_content(content, self._source)
+        field, shown = read_reasoning(delta)
+        if shown or not self._reasoning_field:
+            self._reasoning_field = field
+        reasoning += shown
+        details = delta.get("reasoning_details")
+        if type(details) is list:
+            self._details += details
+        refusal = delta.get("refusal")
+        if refusal and type(refusal) is str:
+            self._refusal.append(refusal)
+        if self._splitter is not None and text:
+            thought, text = self._splitter.feed(text)
+            reasoning += thought
+        chunks = self._deltas(text, reasoning)
+        for call in expect(delta.get("tool_calls"), list, "tool_calls", self._source):
+            chunks.append(self._add_call(expect(call, dict, "tool call", self._source)))
+        return chunks
+
+    def _add_call(self, fields: dict[str, Any]) -> StreamChunk:
+        function = expect(fields.get("function"), dict, "function", self._source)
+        call_id = expect(fields.get("id"), str, "tool call id", self._source)
+        name = expect(function.get("name"), str, "function name", self._source)
+        call = self._find_call(fields.get("index"), call_id, name)
+        call.id = call.id or call_id or None
+        call.name = call.name or name  # some repeat it whole in every piece
+        call.extra = call.extra or fields.get(CALL_STATE)
+        arguments = function.get("arguments")
+        if isinstance(arguments, dict):
+            arguments = to_json(arguments).decode()
+        arguments = expect(arguments, str, "function arguments", self._source)
+        if arguments:
+            call.arguments.append(arguments)
+        return StreamChunk(
+            tool_call=ToolCallDelta(call.position, call_id or None, name or None, arguments)
+        )
+
+    def _find_call(self, index: Any, call_id: str, name: str) -> _Call:
+        """The call that a piece belongs to: by its index, else by its id, else the latest.
+
+        A new id under a known index is a new call; so is a name where there is no index.
+        """
+        if type(index) is int:
+            known = self._by_index.get(index)
+            if known is not None and not (call_id and known.id and call_id != known.id):
+                return known
+            call = self._by_index[index] = self._new_call()
+            return call
+        if call_id:
+            same = (call for call in self._calls if call.id == call_id)
+            return next(same, None) or self._new_call()
+        return self._new_call() if name or not self._calls else self._calls[-1]
+
+    def _new_call(self) -> _Call:
+        call = _Call(len(self._calls))
+        self._calls.append(call)
+        return call
+
+    def _deltas(self, text: str, reasoning: str) -> list[StreamChunk]:
+        if text:
+            self._text.append(text)
+        if reasoning:
+            self._reasoning.append(reasoning)
+        return [StreamChunk(text, reasoning or None)] if text or reasoning else []
+
+    def _release(self) -> list[StreamChunk]:
+        if self._splitter is None:
+            return []
+        reasoning, text = self._splitter.close()
+        return self._deltas(text, reasoning)
+
+    def _drop(self, delta: dict[str, Any]) -> None:
+        said = any(delta.get(name) for name in ("content", "tool_calls", *REASONING_FIELDS))
+        if said and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s went on after it had given its finish reason; that is left out",
+                self._source.provider,
+            )
+
+    def _answer(self) -> Answer:
+        reasoning = "".join(self._reasoning)
+        state: dict[str, Any] = {}
+        if self._vendor.echoes_reasoning:
+            if self._reasoning_field:
+                state[self._reasoning_field] = reasoning
+            if self._details:
+                state["reasoning_details"] = _join_details(self._details)
+        if self._refusal:
+            state["refusal"] = "".join(self._refusal)
+        return Answer(
+            text="".join(self._text),
+            reasoning=reasoning,
+            calls=[
+                WireCall(call.id, call.name, "".join(call.arguments), call.extra)
+                for call in self._calls
+            ],
+            finish_reason=self._finish,
+            usage=self._usage,
+            model=self._model,
+            state=state,
+            refused=bool(self._refusal),
+        )
+
+
+def _join_details(pieces: Sequence[Any]) -> list[Any]:
+    """OpenRouter's reasoning details: the pieces of one entry, which follow one another, as one.
+
+    Its texts are joined; of another field the latest value counts.
+    """
+    joined: list[Any] = []
+    for key, group in groupby(pieces, _detail_key):
+        details = list(group)
+        if key is None:
+            joined += details
+            continue
+        entry: dict[str, Any] = {}
+        for name in dict.fromkeys(name for detail in details for name in detail):
+            values = [detail[name] for detail in details if detail.get(name) is not None]
+            text = name in _DETAIL_TEXTS and all(isinstance(value, str) for value in values)
+            entry[name] = "".join(values) if text else values[-1] if values else None
+        joined.append(entry)
+    return joined
+
+
+def _detail_key(detail: Any) -> tuple[Any, Any] | None:
+    if not isinstance(detail, dict) or detail.get("index") is None:
+        return None
+    return detail.get("type"), detail["index"]

@@ -1,0 +1,129 @@
+"""Server-sent events: from the bytes of a body, however they are cut, to whole events.
+
+It must not know what an event's data means. The grammar is the WHATWG's ("Parsing an event
+stream"), without `id` and `retry`, which only serve to reconnect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aether.errors import ProtocolError
+
+__all__ = ["MAX_EVENT_BYTES", "SSEDecoder", "ServerSentEvent"]
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)
+class ServerSentEvent:
+    """One event. `data` is valid UTF-8; its lines are joined by a line feed."""
+
+    data: bytes
+    name: str = ""
+
+
+class SSEDecoder:
+    """Decodes one stream; `feed` it the pieces of the body in order, then `close` it.
+
+    The time is linear in the number of bytes, whatever the size of the pieces. An event over
+    `MAX_EVENT_BYTES`, or with data that is not UTF-8, is a `ProtocolError`.
+    """
+
+    __slots__ = ("_after_return", "_buffer", "_max_bytes", "_searched", "_started")
+
+    def __init__(self, *, max_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()  # of lines that end in a line feed alone
+        self._searched = 0  # bytes of the buffer that are known to hold no blank line
+        self._after_return = False
+        self._started = False
+
+    def feed(self, piece: bytes) -> list[ServerSentEvent]:
+        """The events that this piece completes, in order."""
+        if not self._started:
+            piece = self._skip_mark(piece)
+        if b"\r" in piece or self._after_return:
+            piece = self._only_line_feeds(piece)
+        buffer = self._buffer
+        if not buffer and len(piece) <= self._max_bytes and piece.endswith(b"\n\n"):
+            return self._events(piece)
+        buffer += piece
+        end = buffer.rfind(b"\n\n", self._searched)
+        if end < 0:
+            self._searched = max(0, len(buffer) - 1)
+            if len(buffer) > self._max_bytes:
+                raise self._too_large()
+            return []
+        complete = bytes(buffer[:end])
+        del buffer[: end + 2]
+        self._searched = max(0, len(buffer) - 1)
+        return self._events(complete)
+
+    def close(self) -> bool:
+        """The body has ended. Whether it ended between two events: one cut short is no event."""
+        return not self._buffer.strip(b"\n")
+
+    def _events(self, blocks: bytes) -> list[ServerSentEvent]:
+        events = []
+        for block in blocks.split(b"\n\n"):
+            if block[:6] == b"data: " and b"\n" not in block:
+                if len(block) > self._max_bytes:
+                    raise self._too_large()
+                data = block[6:]
+                if not data.isascii():
+                    _check_utf8(data)
+                events.append(ServerSentEvent(data))
+            elif block:
+                event = self._parse(block)
+                if event is not None:
+                    events.append(event)
+        return events
+
+    def _parse(self, block: bytes) -> ServerSentEvent | None:
+        if len(block) > self._max_bytes:
+            raise self._too_large()
+        name = b""
+        lines = []
+        for line in block.split(b"\n"):
+            field, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if field == b"data":
+                lines.append(value)
+            elif field == b"event":
+                name = value
+        if not lines:
+            return None
+        data = b"\n".join(lines)
+        _check_utf8(data)
+        return ServerSentEvent(data, name.decode("utf-8", "replace"))
+
+    def _only_line_feeds(self, piece: bytes) -> bytes:
+        if not piece:
+            return piece
+        if self._after_return:
+            piece = piece.removeprefix(b"\n")  # its carriage return counted as the line's end
+        self._after_return = piece.endswith(b"\r")
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _skip_mark(self, piece: bytes) -> bytes:
+        piece = bytes(self._buffer) + piece
+        self._buffer.clear()
+        self._searched = 0
+        if len(piece) < len(_BOM) and _BOM.startswith(piece):
+            self._buffer += piece
+            return b""
+        self._started = True
+        return piece.removeprefix(_BOM)
+
+    def _too_large(self) -> ProtocolError:
+        return ProtocolError(f"An event of the stream is larger than {self._max_bytes} bytes.")
+
+
+def _check_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise ProtocolError("An event of the stream is not valid UTF-8.") from error
