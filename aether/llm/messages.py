@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import from_json
@@ -29,6 +29,17 @@ __all__ = [
     "ToolSpec",
     "new_call_id",
 ]
+
+if TYPE_CHECKING:
+    Items = Sequence
+else:
+
+    class Items:
+        """A tuple, made of any sequence that is passed: `Items[int]` is `tuple[int, ...]`."""
+
+        def __class_getitem__(cls, item: Any) -> Any:
+            return tuple[item, ...]
+
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error", "other"]
@@ -121,18 +132,18 @@ class LLMRequest(Data):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    messages: tuple[Message, ...] = Field(kw_only=False)
+    messages: Items[Message] = Field(kw_only=False)
     model: str | None = Field(default=None, kw_only=False)
     temperature: float | None = Field(default=None, kw_only=False)
     max_tokens: int | None = Field(default=None, kw_only=False, gt=0)
-    tools: tuple[ToolSpec, ...] = Field(default=(), kw_only=False)
+    tools: Items[ToolSpec] = Field(default=(), kw_only=False)
     temperature_is_default: bool = False
     """Nobody chose the temperature: leave it out for a model that may refuse it."""
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or a name of one of `tools`; `None`: the provider's default."""
     top_p: float | None = None
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: Items[str] = ()
     output_schema: dict[str, Any] | None = None
     """A JSON Schema that the answer's text must satisfy, where the provider can enforce one."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
