@@ -131,6 +131,7 @@ def record_attempt(
     request: LLMRequest,
     *,
     provider: str | None,
+    model: str | None,
     seconds: float,
     answer: LLMResponse | StreamChunk | None = None,
     error: BaseException | None = None,
@@ -143,7 +144,7 @@ def record_attempt(
     """
     if answer is None and isinstance(error, AetherError) and not isinstance(error, ProviderError):
         return
-    entry = context.open_entry(provider=provider, model=request.model)
+    entry = context.open_entry(provider=provider, model=model)
     entry.started_at -= timedelta(seconds=seconds)
     if isinstance(answer, LLMResponse | StreamChunk):
         settle_answer(entry, answer, request, characters=characters)

@@ -10,9 +10,11 @@ from aether.errors import (
     ProviderConnectionError,
     ProviderError,
     RequestTimeoutError,
+    StreamInterruptedError,
 )
+from aether.llm.messages import LLMResponse
 
-__all__ = ["translate"]
+__all__ = ["broken_stream", "translate"]
 
 
 def translate(
@@ -38,3 +40,33 @@ def translate(
     )
     translated.__cause__ = error
     return translated
+
+
+def broken_stream(
+    error: Exception, text: str, *, provider: str | None = None, model: str | None = None
+) -> AetherError:
+    """The error of a stream that broke after its first content; `partial` holds `text`, the deltas.
+
+    What may be retried in itself, or is nobody's error yet, is a `StreamInterruptedError` here. A
+    refusal, such as of the content, stays what it is.
+    """
+    broken = translate(error, provider=provider, model=model)
+    if not isinstance(broken, ProviderError):
+        return broken
+    if not isinstance(broken, StreamInterruptedError) and (broken.retryable or broken is not error):
+        cause = broken
+        broken = StreamInterruptedError(
+            f"The stream broke off: {cause}",
+            provider=cause.provider,
+            model=cause.model,
+            status=cause.status,
+            request_id=cause.request_id,
+            retryable=cause.retryable,
+            retry_after=cause.retry_after,
+            partial=cause.partial,
+            kind=cause.kind,
+        )
+        broken.__cause__ = error
+    if broken.partial is None:
+        broken.partial = LLMResponse(text=text, model=model or "")
+    return broken

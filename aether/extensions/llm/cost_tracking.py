@@ -90,6 +90,7 @@ class CostTrackingProvider(ProviderWrapper):
                 context,
                 request,
                 provider=self._provider,
+                model=request.model or self.default_model,
                 seconds=self._clock() - started,
                 answer=answer,
                 error=error,
@@ -230,5 +231,5 @@ class Usage:
         else:
             yield f"${costs.total:.6f}"
         if not self.is_exact:
-            yield f"not exact: {self._tally.estimated} attempts estimated"
+            yield f"of its attempts {self._tally.estimated} estimated"
             yield f"{self._tally.unknown} unknown"

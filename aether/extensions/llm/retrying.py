@@ -10,7 +10,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from aether.errors import (
     AetherError,
@@ -23,7 +23,7 @@ from aether.extensions.llm._pacing import Pace
 from aether.llm.accounting import record_attempt
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
-from aether.llm.failures import translate
+from aether.llm.failures import broken_stream, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
 from aether.llm.streaming import open_stream
@@ -138,7 +138,7 @@ class RetryingProvider(ProviderWrapper):
                 if not isinstance(error, Exception):
                     raise
                 if begun:
-                    self._raise_broken(call, error, pieces)
+                    self._raise_broken(call, error, "".join(pieces))
                 self._plan_retry(call, error)
             else:
                 self._record(call, answer=last, characters=sum(map(len, pieces)))
@@ -159,7 +159,7 @@ class RetryingProvider(ProviderWrapper):
             try:
                 admission.check()
             except CircuitOpenError as error:
-                call.note_failures(error)
+                call.final(error)
                 raise
         call.attempts += 1
         call.entries = len(call.context.entries)
@@ -181,7 +181,7 @@ class RetryingProvider(ProviderWrapper):
             left = gate - self._clock()
             if left > 0:
                 if left > min(patience, self._time_left(call)):
-                    raise self._held_back(call, left)
+                    raise call.final(self._held_back(call, left))
                 patience -= left
                 await self._wait_at_gate(call, left)
             pace.reopen(gate)
@@ -200,14 +200,11 @@ class RetryingProvider(ProviderWrapper):
         """Settle when the next attempt starts, or raise what the caller gets."""
         error = translate(raised, provider=self._provider, model=call.request.model)
         if not isinstance(error, ProviderError):
-            call.note_failures(error)
-            raise error
+            raise call.final(error)
         self._close_gate(call, error)
         delay = max(self._backoff(call.attempts), _seconds_asked(error))
         if not self._may_retry(call, error, delay):
-            error.attempts = call.attempts
-            call.note_failures(error)
-            raise error
+            raise call.final(error)
         call.delay = delay
         status = "" if error.status is None else f" (status {error.status})"
         call.failures.append(f"{type(error).__name__}{status}")
@@ -228,38 +225,17 @@ class RetryingProvider(ProviderWrapper):
         else:
             call.retries += 1
             return True
-        error.add_note(f"Not tried again: {reason}.")
+        _note(error, f"Not tried again: {reason}.")
         return False
 
-    def _raise_broken(self, call: _Call, raised: Exception, pieces: Sequence[str]) -> None:
+    def _raise_broken(self, call: _Call, raised: Exception, text: str) -> None:
         """Raise what the caller of a stream gets that broke after its first content."""
-        error = translate(raised, provider=self._provider, model=call.request.model)
-        if isinstance(error, ProviderError):
-            self._close_gate(call, error)
-            foreign = error is not raised
-            if not isinstance(error, StreamInterruptedError) and (foreign or error.retryable):
-                error = StreamInterruptedError(
-                    f"The stream broke off: {error}",
-                    provider=error.provider,
-                    model=error.model,
-                    status=error.status,
-                    request_id=error.request_id,
-                    retryable=error.retryable,
-                    retry_after=error.retry_after,
-                    partial=error.partial,
-                    kind=error.kind,
-                )
-                error.__cause__ = raised
-            if error.partial is None:
-                error.partial = self._partial(call, pieces)
-            error.attempts = call.attempts
-        call.note_failures(error)
-        raise error
-
-    def _partial(self, call: _Call, pieces: Sequence[str]) -> LLMResponse:
-        return LLMResponse(
-            text="".join(pieces), model=call.request.model or self.default_model or ""
+        if isinstance(raised, ProviderError):
+            self._close_gate(call, raised)
+        error = broken_stream(
+            raised, text, provider=self._provider, model=call.request.model or self.default_model
         )
+        raise call.final(error)
 
     def _check_ended(self, call: _Call, last: StreamChunk | None) -> None:
         if last is None or not last.is_final:
@@ -277,16 +253,13 @@ class RetryingProvider(ProviderWrapper):
             call.pace.close(call.gate)
 
     def _held_back(self, call: _Call, seconds: float) -> RateLimitError:
-        error = RateLimitError(
+        return RateLimitError(
             f"Not sent: the provider has refused calls to this model for another {seconds:.3g} s, "
             "which is longer than this call may wait. Try again then.",
             provider=self._provider,
             model=call.request.model,
-            attempts=call.attempts,
             retry_after=seconds,
         )
-        call.note_failures(error)
-        return error
 
     def _backoff(self, attempts: int) -> float:
         exponent = min(attempts - 1, 64)  # beyond it the cap has long been reached
@@ -309,6 +282,7 @@ class RetryingProvider(ProviderWrapper):
                 call.context,
                 call.request,
                 provider=self._provider,
+                model=call.request.model or self.default_model,
                 seconds=self._clock() - call.started,
                 answer=answer,
                 error=error,
@@ -346,12 +320,18 @@ class _Call:
         # No exceptions, which hold their frames, and these this call: a cycle.
         self.failures: list[str] = []
 
-    def note_failures(self, error: AetherError) -> None:
-        """Say on the error that the caller gets which ones came before it."""
+    def final(self, error: AetherError) -> AetherError:
+        """The error that the caller gets, which tells of the attempts before it."""
+        if isinstance(error, ProviderError):
+            error.attempts = self.attempts
         if self.failures:
-            note = f"Attempts before this failed with: {', '.join(self.failures)}."
-            if note not in getattr(error, "__notes__", ()):  # an error may be raised many times
-                error.add_note(note)
+            _note(error, f"Attempts before this failed with: {', '.join(self.failures)}.")
+        return error
+
+
+def _note(error: AetherError, note: str) -> None:
+    if note not in getattr(error, "__notes__", ()):  # the same error may be raised many times
+        error.add_note(note)
 
 
 def _seconds_asked(error: ProviderError) -> float:
