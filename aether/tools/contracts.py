@@ -5,12 +5,14 @@ It must not know how a schema is made from a function, nor who dispatches.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
+from aether.errors import ToolError
 from aether.llm.content import Data
 from aether.llm.messages import Message, ToolCall
 
@@ -28,13 +30,16 @@ __all__ = [
 KIND = "tool"
 DEFAULT_TIMEOUT = 60.0
 
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
     """Something that a model may call.
 
-    `parameters` is a JSON Schema of type `object`. `handler` is a sync or async callable; it is
-    given the arguments as keywords. A sync handler runs in a thread.
+    `name` is 1 to 64 letters, digits, `_` or `-`: what every provider takes. `parameters` is a
+    JSON Schema of type `object`. `handler` is a sync or async callable; it is given the arguments
+    as keywords. A sync handler runs in a thread. `ToolError` if one of them cannot work.
     """
 
     name: str
@@ -50,6 +55,19 @@ class Tool:
     )
     """Makes keyword arguments of a call's arguments, or raises `ValueError`. `None`: the arguments
     must be an object with the names that `parameters` requires."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise ToolError(
+                f"{self.name!r} cannot be a tool's name: use 1 to 64 letters, digits, '_' or '-'."
+            )
+        if not isinstance(self.parameters, Mapping) or self.parameters.get("type") != "object":
+            raise ToolError(
+                f"The parameters of tool {self.name!r} must be a JSON Schema of type 'object', "
+                "such as {'type': 'object', 'properties': {}}."
+            )
+        if not callable(self.handler):
+            raise ToolError(f"The handler of tool {self.name!r} cannot be called.")
 
 
 class Provenance(Data):
@@ -82,7 +100,8 @@ class ToolResult(Data):
     content: str
     is_error: bool = False
     error_type: str | None = None
-    """The name of the error's class, where the tool failed."""
+    """The name of the exception's class, where the handler or middleware raised one; else
+    `UnknownTool`, `InvalidArguments`, `InvalidResult` or `TimeoutError`."""
     untrusted: bool = True
     """Whether the content may hold text that others wrote: data, not instructions."""
     value: Any = Field(default=None, exclude=True, repr=False)
@@ -113,4 +132,3 @@ class ToolMiddleware(Protocol):
     """
 
     async def __call__(self, call: ToolInvocation, next: NextHandler, /) -> ToolResult | str: ...
-

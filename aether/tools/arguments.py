@@ -1,0 +1,149 @@
+"""Arguments: from what a model sent to what a function is called with.
+
+It must not know signatures, nor who calls the function.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+__all__ = ["ArgumentValidator", "copy_arguments", "require_names"]
+
+MAX_DEPTH = 64
+_MAX_PROBLEMS = 10
+
+
+def copy_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy, so that nobody changes the recorded call.
+
+    `ValueError` for numbers that are none and for what is nested more than 64 levels deep.
+    """
+    return {name: _copied(value, 1) for name, value in arguments.items()}
+
+
+def _copied(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is float:
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is no number that JSON has")
+        return value
+    if depth >= MAX_DEPTH:
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+    if kind is dict:
+        return {key: _copied(item, depth + 1) for key, item in value.items()}
+    if kind is list:
+        return [_copied(item, depth + 1) for item in value]
+    return copy.deepcopy(value)
+
+
+def require_names(parameters: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as they are, or `ValueError` if one is missing that `parameters` requires."""
+    missing = [name for name in parameters.get("required", ()) if name not in arguments]
+    if missing:
+        raise ValueError("; ".join(f"{name}: is required but missing" for name in missing))
+    return dict(arguments)
+
+
+class ArgumentValidator:
+    """Validates and coerces arguments by pydantic's lax rules, except that no boolean is a number.
+
+    Called with a call's arguments it returns keyword arguments as Python objects, defaults filled
+    in; it raises `ValueError` that tells a model, argument by argument, what is wrong.
+    """
+
+    __slots__ = ("_adapter", "_definitions", "_properties")
+
+    def __init__(self, adapter: TypeAdapter[dict[str, Any]], parameters: Mapping[str, Any]) -> None:
+        self._adapter = adapter
+        self._properties: Mapping[str, Any] = parameters.get("properties", {})
+        self._definitions: Mapping[str, Any] = parameters.get("$defs", {})
+
+    def __call__(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            validated = self._adapter.validate_python(arguments)
+        except ValidationError as error:
+            raise ValueError(self._explain(error)) from None
+        for name, value in arguments.items():
+            if isinstance(value, (bool, list, dict)) and (
+                _match(value, self._properties.get(name), self._definitions) == _MISPLACED
+            ):
+                raise ValueError(f"{name}: has a boolean where a number is expected")
+        return validated
+
+    def _explain(self, error: ValidationError) -> str:
+        problems = error.errors(include_url=False, include_context=False)
+        told = [self._tell(problem) for problem in problems[:_MAX_PROBLEMS]]
+        if len(problems) > len(told):
+            told.append(f"and {len(problems) - len(told)} more")
+        return "; ".join(told)
+
+    def _tell(self, problem: Mapping[str, Any]) -> str:
+        where = _path(problem["loc"])
+        match problem["type"]:
+            case "missing":
+                return f"{where}: is required but missing"
+            case "extra_forbidden" if len(problem["loc"]) == 1:
+                known = ", ".join(self._properties) or "no arguments"
+                return f"{where}: is unknown; the tool takes {known}"
+            case "extra_forbidden":
+                return f"{where}: is unknown"
+        return f"{where}: {problem['msg']}, got {_echo(problem['input'])}"
+
+
+def _path(location: Sequence[str | int]) -> str:
+    path = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path or "arguments"
+
+
+def _echo(value: Any) -> str:
+    names = {dict: "an object", list: "an array", type(None): "null"}
+    return names.get(type(value)) or reprlib.repr(value)
+
+
+_FITS, _FOREIGN, _MISPLACED = 1, 0, -1
+
+
+def _match(value: Any, schema: Any, definitions: Mapping[str, Any]) -> int:
+    """Whether a boolean in `value` stands where `schema` has a number and no boolean.
+
+    Python's booleans are integers, and pydantic takes them for numbers at any depth; the schema
+    says where that happened. A value of another type than the schema's is foreign: in a union
+    it says nothing.
+    """
+    if not isinstance(schema, Mapping):
+        return _FITS
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].removeprefix("#/$defs/")]
+    branches = schema.get("anyOf") or schema.get("oneOf")
+    if branches:
+        matches = [_match(value, branch, definitions) for branch in branches]
+        return _FITS if _FITS in matches else min(matches)
+    expected = schema.get("type")
+    if isinstance(value, bool):
+        if expected in ("integer", "number"):
+            return _MISPLACED
+        return _FITS if expected in (None, "boolean") else _FOREIGN
+    if isinstance(value, list):
+        if expected not in (None, "array"):
+            return _FOREIGN
+        first, rest = schema.get("prefixItems", ()), schema.get("items")
+        schemas = [*first[: len(value)], *[rest] * (len(value) - len(first))]
+        pairs = list(zip(value, schemas, strict=True))
+    elif isinstance(value, dict):
+        if expected not in (None, "object"):
+            return _FOREIGN
+        known, others = schema.get("properties", {}), schema.get("additionalProperties")
+        pairs = [(item, known.get(name, others)) for name, item in value.items()]
+    else:
+        return _FITS
+    return min((_match(item, part, definitions) for item, part in pairs), default=_FITS)

@@ -1,0 +1,214 @@
+"""Dispatch: one call to one tool, and whatever goes wrong told in the result.
+
+It must not know how calls are ordered, nor that a model reads the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import functools
+import inspect
+import reprlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from aether.errors import UnknownNameError
+from aether.llm.messages import ToolCall
+from aether.registry import Registry
+from aether.tools.arguments import copy_arguments, require_names
+from aether.tools.contracts import (
+    NextHandler,
+    Provenance,
+    Tool,
+    ToolInvocation,
+    ToolMiddleware,
+    ToolResult,
+)
+from aether.tools.registry import get_tool, list_tools, resolve_tools
+from aether.tools.results import bounded, render_result
+from aether.tools.threads import worker_threads
+
+__all__ = ["MAX_ERROR_BYTES", "MAX_RESULT_BYTES", "dispatch", "dispatch_tool"]
+
+MAX_RESULT_BYTES = 1 << 20
+MAX_ERROR_BYTES = 2048
+
+
+async def dispatch(
+    call: ToolInvocation,
+    tool: Tool | None,
+    *,
+    offered: Sequence[str] = (),
+    middleware: Sequence[ToolMiddleware] = (),
+    max_result_bytes: int = MAX_RESULT_BYTES,
+) -> ToolResult:
+    """Run one call through the middleware to its tool. The result answers `call`, always.
+
+    `tool` is the offered tool of the call's name, or `None`: then nothing is run, and the result
+    names the `offered` ones. Middleware sees such calls too; it may change the arguments and the
+    `tool` of a copy of the call, but a call never reaches a tool of another name.
+
+    What goes wrong is an error result: `Error: <type>: <message>`, at most 2 KiB, without a
+    traceback. A handler that is async is awaited in the current task; any other runs in a thread
+    with a copy of the context, which goes on unseen if the time is up. Content beyond
+    `max_result_bytes` is cut off and says so.
+
+    Only cancellation of the current task and what is no `Exception` is raised. A handler that
+    swallows the cancellation does not keep it from the caller.
+    """
+    task = asyncio.current_task()
+    cancellations = 0 if task is None else task.cancelling()
+    handler: NextHandler = functools.partial(_run, offered=offered, limit=max_result_bytes)
+    if middleware:
+        call = _own_copy(call)
+        for layer in reversed(middleware):
+            handler = functools.partial(_pass_through, layer, handler, max_result_bytes)
+    if call.tool is not tool:
+        call = call.model_copy(update={"tool": tool})
+    result = await handler(call)
+    if task is not None and task.cancelling() > cancellations:
+        raise asyncio.CancelledError
+    if result.tool_call_id != call.id or result.name != call.name:
+        result = result.model_copy(update={"tool_call_id": call.id, "name": call.name})
+    return result
+
+
+async def dispatch_tool(
+    call: ToolCall,
+    *,
+    tools: Sequence[str | Tool | Callable[..., Any]] | None = None,
+    registry: Registry | None = None,
+    middleware: Sequence[ToolMiddleware] = (),
+) -> ToolResult:
+    """Run one call by hand, as the tool loop would.
+
+    The tool is one of `tools`, or where they are not given, any that is registered.
+    """
+    if tools is not None:
+        offered = resolve_tools(tools, registry=registry)
+    else:
+        try:
+            offered = {call.name: get_tool(call.name, registry=registry)}
+        except UnknownNameError:
+            offered = {tool.name: tool for tool in list_tools(registry=registry)}
+    tool = offered.get(call.name)
+    invocation = ToolInvocation(**dict(call), tool=tool, provenance=Provenance(source="user"))
+    return await dispatch(invocation, tool, offered=tuple(offered), middleware=middleware)
+
+
+def _own_copy(call: ToolInvocation) -> ToolInvocation:
+    """A call whose arguments middleware may change without changing the recorded call."""
+    try:
+        return call.model_copy(update={"arguments": copy_arguments(call.arguments)})
+    except ValueError:  # refused, with the reason, when the call comes to be run
+        return call
+
+
+async def _pass_through(
+    layer: ToolMiddleware, following: NextHandler, limit: int, call: ToolInvocation
+) -> ToolResult:
+    trusted = call.tool is not None and call.tool.trusted
+    try:
+        answer: object = await layer(call, following)
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+        return _failure(call, "CancelledError", "the call was cancelled by middleware")
+    except Exception as error:  # noqa: BLE001 - told in the result
+        return _failure(call, type(error).__name__, _message(error), untrusted=not trusted)
+    if isinstance(answer, str):
+        return _success(call, bounded(answer, limit), value=answer, untrusted=not trusted)
+    if isinstance(answer, ToolResult):
+        return answer.model_copy(update={"content": bounded(answer.content, limit)})
+    return _failure(
+        call,
+        "InvalidResult",
+        f"middleware returned a {type(answer).__name__}, not a ToolResult or a string",
+    )
+
+
+async def _run(call: ToolInvocation, *, offered: Sequence[str], limit: int) -> ToolResult:
+    tool: Tool | None = call.tool
+    if tool is None or tool.name != call.name:
+        return _failure(call, "UnknownTool", _unknown(call.name, offered))
+    if call.invalid_arguments is not None:
+        came = reprlib.repr(call.invalid_arguments)
+        return _failure(call, "InvalidArguments", f"not a JSON object, so not run: {came}")
+    try:
+        arguments = _validated(tool, call.arguments)
+    except Exception as error:  # noqa: BLE001 - told in the result; validators may be anybody's
+        return _failure(call, "InvalidArguments", _message(error))
+    deadline = asyncio.timeout(tool.timeout)
+    try:
+        async with deadline:
+            value = await _call(tool.handler, arguments)
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+        return _failure(call, "CancelledError", "the tool cancelled itself")
+    except Exception as error:  # noqa: BLE001 - told in the result
+        if deadline.expired():
+            return _failure(call, "TimeoutError", f"no result within {tool.timeout:g} seconds")
+        return _failure(call, type(error).__name__, _message(error), untrusted=not tool.trusted)
+    if isinstance(value, ToolResult):
+        return value.model_copy(update={"content": bounded(value.content, limit)})
+    try:
+        content = bounded(render_result(value), limit)
+    except Exception as error:  # noqa: BLE001 - told in the result
+        reason = f"the tool ran, but its result cannot be told: {_message(error)}"
+        return _failure(call, "InvalidResult", reason, untrusted=not tool.trusted)
+    return _success(call, content, value=value, untrusted=not tool.trusted)
+
+
+def _validated(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    own = copy_arguments(arguments)
+    return require_names(tool.parameters, own) if tool.validate is None else tool.validate(own)
+
+
+async def _call(handler: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+        getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
+    ):
+        return await handler(**arguments)
+    value = await worker_threads.run(functools.partial(handler, **arguments))
+    return await value if isinstance(value, Awaitable) else value
+
+
+def _is_cancelled() -> bool:
+    """Whether the current task was cancelled, rather than `CancelledError` raised in it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _success(call: ToolCall, content: str, *, value: object, untrusted: bool) -> ToolResult:
+    return ToolResult(
+        tool_call_id=call.id, name=call.name, content=content, untrusted=untrusted, value=value
+    )
+
+
+def _failure(call: ToolCall, kind: str, message: str, *, untrusted: bool = False) -> ToolResult:
+    content = f"Error: {kind}: {message}" if message else f"Error: {kind}"
+    return ToolResult(
+        tool_call_id=call.id,
+        name=call.name,
+        content=bounded(content, MAX_ERROR_BYTES),
+        is_error=True,
+        error_type=kind,
+        untrusted=untrusted,
+    )
+
+
+def _message(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception whose own __str__ fails still has a type
+        return ""
+
+
+def _unknown(name: str, offered: Sequence[str]) -> str:
+    message = f"no tool named {reprlib.repr(name)}."
+    close = difflib.get_close_matches(name[:64], offered)
+    if close:
+        message += f" Did you mean {' or '.join(map(repr, close))}?"
+    return f"{message} Offered: {', '.join(offered) or 'none'}."
