@@ -18,6 +18,7 @@ from pathlib import Path, PurePath
 
 from aether import config
 from aether.errors import ToolError
+from aether.tools.registry import register_tool
 
 __all__ = ["read_file"]
 
@@ -25,6 +26,7 @@ _KERNEL_FOLDERS = (Path("/proc"), Path("/sys"))
 """Their "files" are the state of processes: /proc/self/environ holds every key."""
 
 
+@register_tool
 def read_file(path: str) -> str:
     """Read a text file and return its text.
 
@@ -125,7 +127,9 @@ def _look(root: Path, parts: tuple[str, ...], shown: str) -> int:
     write to the folder, and swaps one of its folders for a link right in between, leads it outside.
     """
     path = root.resolve().joinpath(*parts)
-    if Path(os.path.realpath(path, strict=True)) != path:  # also another spelling: a short name, a final dot
+    if (
+        Path(os.path.realpath(path, strict=True)) != path
+    ):  # also another spelling: a short name, a final dot
         raise ToolError(_LINK.format(shown))
     before = path.lstat()
     _require_own_file(before, shown)

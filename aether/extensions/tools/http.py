@@ -22,6 +22,7 @@ from aether.extensions.tools._addresses import WEB_PORTS, check_public_address
 from aether.extensions.tools._urls import WebURL, parse_web_url
 from aether.http.contracts import KIND, AddressCheck, HTTPStream, Timeout, Transport
 from aether.registry import default_registry
+from aether.tools.registry import register_tool
 
 __all__ = ["HTTPGetter", "http_get"]
 
@@ -96,11 +97,10 @@ class HTTPGetter:
             raise ToolError(f"http_get got no whole answer within {seconds:g} seconds.") from None
 
     async def _follow(self, url: str, timeout: Timeout) -> str:
-        target = parse_web_url(url)
+        target = await self._judged(url)
         transport = self._transport()
         try:
             for _ in range(_MAX_REDIRECTS + 1):
-                await self._judge(target)
                 async with transport.stream(
                     "GET",
                     target.text,
@@ -111,12 +111,13 @@ class HTTPGetter:
                     location = answer.headers.get("location")
                     if answer.status not in _REDIRECTS or not location:
                         return await _render(answer, target, config.http_tool_max_bytes())
-                target = parse_web_url(location, base=target.text)
+                target = await self._judged(location, base=target.text)
         finally:
             await transport.aclose()
         raise ToolError(f"http_get gave up after {_MAX_REDIRECTS} redirects.")
 
-    async def _judge(self, url: WebURL) -> None:
+    async def _judged(self, text: str, *, base: str | None = None) -> WebURL:
+        url = parse_web_url(text, base=base)
         if url.port not in self._allowed_ports:
             raise ToolError(f"http_get refuses {url.host}: port {url.port} is not allowed.")
         if self._allowed_hosts is not None and url.host not in self._allowed_hosts:
@@ -129,6 +130,7 @@ class HTTPGetter:
                 self._check_address(address, url.port)
             except ToolError as error:
                 raise ToolError(f"http_get refuses {url.host}. {error}") from None
+        return url
 
 
 async def _resolve(host: str, port: int) -> list[str]:
@@ -187,6 +189,7 @@ def _not_text(answer: HTTPStream) -> str:
 _public_web = HTTPGetter()
 
 
+@register_tool(timeout=None)  # it has a limit of its own, AETHER_HTTP_TOOL_TIMEOUT
 async def http_get(url: str) -> str:
     """Fetch a page of the public web and return its status, content type and text.
 

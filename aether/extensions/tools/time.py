@@ -7,10 +7,12 @@ import zoneinfo
 from datetime import UTC, datetime, tzinfo
 
 from aether.errors import ToolError
+from aether.tools.registry import register_tool
 
 __all__ = ["get_current_time"]
 
 
+@register_tool(trusted=True)
 def get_current_time(timezone: str = "UTC") -> str:
     """Tell the current date and time in a time zone, in ISO 8601 with the offset from UTC.
 
