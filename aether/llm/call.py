@@ -6,7 +6,8 @@ not know any layer.
 
 from __future__ import annotations
 
-import uuid
+import os
+import random
 from typing import Protocol
 
 from aether.llm.usage import LedgerEntry
@@ -14,9 +15,15 @@ from aether.llm.usage import LedgerEntry
 __all__ = ["Admission", "CallContext", "new_id"]
 
 
+# Identifiers are no secrets: the system's entropy is asked once, not for each of them.
+_random = random.Random()  # noqa: S311
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.seed)
+
+
 def new_id() -> str:
-    """A short random identifier."""
-    return uuid.uuid4().hex
+    """A random identifier of 24 hexadecimal digits."""
+    return f"{_random.getrandbits(96):024x}"
 
 
 class Admission(Protocol):

@@ -5,7 +5,6 @@ It must not know a provider, a tool's handler or how anything is sent.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import from_json
 
-from aether.llm.call import CallContext
+from aether.llm.call import CallContext, new_id
 from aether.llm.content import ContentPart, Data, ProviderState, TextPart
 from aether.llm.usage import TokenUsage
 
@@ -47,7 +46,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"
 
 def new_call_id() -> str:
     """A tool call's id, for a provider that gives none."""
-    return f"call_{uuid.uuid4().hex[:24]}"
+    return f"call_{new_id()}"
 
 
 @runtime_checkable
