@@ -65,33 +65,24 @@ class Model:
 def find_model(reference: str | None = None, *, path: str | Path | None = None) -> Model:
     """The model that is meant; the first of `path`, `reference` and the default that is given.
 
-    `reference` is a file, a hub reference, or the name of the default model; with a `path` it is
-    only the model's name. The default is the installed package's file, else the same one on the
-    hub. Files are looked at now: a missing one, or one that is no model, is a
-    `ConfigurationError`. The hub is asked when the model is loaded.
+    `reference` is a file, a hub reference, or the name of the default model. The default is the
+    installed package's file, else the same one on the hub. Files are looked at now: a missing one,
+    or one that is no model, is a `ConfigurationError`. The hub is asked when the model is loaded.
     """
     if path is not None:
-        file = Path(path).expanduser()
-        check_model_file(file)
-        return Model(reference or file.stem, file)
+        return _from_file(_expanded(path))
     default = _default()
     if reference is None or reference == default.name:
-        if isinstance(default.source, Path):
-            check_model_file(default.source)
         return default
-    file = Path(reference).expanduser()
-    if file.is_file():
-        check_model_file(file)
-        return Model(file.stem, file)
+    file = _expanded(reference)
+    if _is_file(file):
+        return _from_file(file)
     hub = _parse_reference(reference)
-    if hub is None:
-        # A path that leads nowhere has its own words; anything else is not understood at all.
-        if file.name.lower().endswith(".gguf") or file.exists():
-            check_model_file(file)
-        raise ConfigurationError(
-            f"{reference!r} is neither a file nor a hub reference. {WHAT_TO_SET}."
-        )
-    return Model(Path(hub.file).stem if hub.file else reference, hub)
+    if hub is not None:
+        return Model(Path(hub.file).stem if hub.file else reference, hub)
+    if file.suffix.lower() == ".gguf" or len(file.parts) != 1:
+        return _from_file(file)  # which says what is wrong with it
+    raise ConfigurationError(f"{reference!r} is neither a file nor a hub reference. {WHAT_TO_SET}.")
 
 
 def check_model_file(path: Path) -> None:
@@ -99,13 +90,15 @@ def check_model_file(path: Path) -> None:
 
     The engine itself gives no reason when it cannot load a file.
     """
-    if not path.exists():
-        raise ConfigurationError(f"There is no model file {str(path)!r}. {WHAT_TO_SET}.")
-    if not path.is_file():
-        raise ConfigurationError(f"{str(path)!r} is not a file. {WHAT_TO_SET}.")
     try:
         with path.open("rb") as file:
             head = file.read(8)
+    except IsADirectoryError:
+        raise ConfigurationError(
+            f"{str(path)!r} is a folder, not a model. {WHAT_TO_SET}."
+        ) from None
+    except FileNotFoundError:
+        raise ConfigurationError(f"There is no model file {str(path)!r}. {WHAT_TO_SET}.") from None
     except OSError as error:
         raise ConfigurationError(
             f"The model file {str(path)!r} cannot be read: {error.strerror}."
@@ -124,10 +117,28 @@ def check_model_file(path: Path) -> None:
         )
 
 
+def _from_file(path: Path) -> Model:
+    check_model_file(path)
+    return Model(path.stem, path)
+
+
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the tilde of a user who does not exist
+        return Path(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for one
+        return False
+
+
 def _default() -> Model:
     installed = _installed_file()
-    source = DEFAULT if installed is None else installed
-    return Model(Path(DEFAULT_FILE).stem, source)
+    return Model(Path(DEFAULT_FILE).stem, DEFAULT) if installed is None else _from_file(installed)
 
 
 def _installed_file() -> Path | None:
