@@ -15,14 +15,14 @@ from typing import Any
 
 from typing_extensions import Unpack
 
-from aether.client import Aether, text_of
+from aether.client import Aether
 from aether.engine.delegation import next_depth
 from aether.engine.options import CallOptions, as_messages
 from aether.engine.run import Run
 from aether.errors import ConfigurationError
 from aether.llm.messages import LLMResponse, Message, StreamChunk
 from aether.llm.scope import current_scope
-from aether.llm.streaming import OwnedStream
+from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.usage import TokenUsage
 from aether.tools.contracts import Tool
 from aether.tools.schema import build_tool

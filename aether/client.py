@@ -24,7 +24,7 @@ from aether.extensions.llm.factory import split_model
 from aether.llm.ask import set_client_factory
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMResponse, Message, StreamChunk
-from aether.llm.streaming import OwnedStream
+from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.wrapper import describe
 from aether.memory.contracts import KIND as SESSION_STORE
 from aether.memory.contracts import SessionStore
@@ -272,16 +272,6 @@ class _Conversation:
         self, messages: Sequence[Message], *, session: Session, options: Mapping[str, Any]
     ) -> AsyncGenerator[StreamChunk, None]:
         return self._client.prepare(messages, options, session=session).stream()
-
-
-async def text_of(chunks: AsyncGenerator[StreamChunk, None]) -> AsyncGenerator[str, None]:
-    """The text deltas of a stream that are not empty."""
-    try:
-        async for chunk in chunks:
-            if chunk.text:
-                yield chunk.text
-    finally:
-        await chunks.aclose()
 
 
 set_client_factory(Aether)

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
-__all__ = ["OwnedStream", "final_chunk", "open_stream"]
+__all__ = ["OwnedStream", "final_chunk", "open_stream", "text_of"]
 
 T = TypeVar("T")
 
@@ -85,6 +85,16 @@ async def _awaited(opening: Any) -> AsyncGenerator[StreamChunk, None]:
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
+
+
+async def text_of(chunks: AsyncGenerator[StreamChunk, None]) -> AsyncGenerator[str, None]:
+    """The text deltas of a stream that are not empty."""
+    try:
+        async for chunk in chunks:
+            if chunk.text:
+                yield chunk.text
+    finally:
+        await chunks.aclose()
 
 
 class OwnedStream(Generic[T]):

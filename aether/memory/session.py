@@ -1,0 +1,229 @@
+"""A session: a conversation that is remembered, turn by whole turn.
+
+It must not know how an answer comes about or where messages are stored: the client hands it both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from typing_extensions import Unpack
+
+from aether.errors import InputError, SessionError
+from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.llm.scope import current_scope
+from aether.llm.streaming import OwnedStream, text_of
+from aether.memory._history import History, Stored
+from aether.memory._turns import Owner, TurnQueue
+from aether.memory.contracts import SessionStore
+
+if TYPE_CHECKING:
+    from aether.engine.options import CallOptions
+
+__all__ = ["Conversation", "Session"]
+
+T = TypeVar("T")
+
+
+class Conversation(Protocol):
+    """How a session reaches the model."""
+
+    async def complete_turn(
+        self, messages: Sequence[Message], *, session: Session, options: Mapping[str, Any]
+    ) -> LLMResponse: ...
+
+    def stream_turn(
+        self, messages: Sequence[Message], *, session: Session, options: Mapping[str, Any]
+    ) -> AsyncGenerator[StreamChunk, None]: ...
+
+
+class Session:
+    """A conversation under an id. Made by `client.session(...)`.
+
+    A turn is the user's message and the model's final text; tool turns in between are not kept.
+    It is stored, whole, when the model has answered and before the answer is handed out. A turn
+    that fails, is cancelled or whose stream is left early leaves the history as it was; once
+    storing has begun, a cancellation waits for its end.
+
+    Turns run one at a time, in the order in which they were asked for; a stream asks when its
+    first item is read. Asking a session from inside its own turn (from a tool that it runs, or
+    while reading its stream) raises `SessionError`.
+
+    A prompt may be a sequence of user and assistant messages that ends with the user's: all of
+    them are stored. The options are those of `Aether.ask`.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        *,
+        conversation: Conversation,
+        store: SessionStore,
+        system: str | None = None,
+    ) -> None:
+        if not isinstance(session_id, str):
+            raise TypeError(f"a session id is a string, not {type(session_id).__name__}")
+        if not session_id:
+            raise InputError("A session id cannot be empty.")
+        self._session_id = session_id
+        self._conversation = conversation
+        self._history = History(store, session_id)
+        self._queue = TurnQueue()
+        self._system = system
+
+    @property
+    def session_id(self) -> str:
+        """The id under which it is stored."""
+        return self._session_id
+
+    def set_system(self, system: str) -> None:
+        """Put another system prompt in place of the stored one, from the next turn."""
+        self._system = system
+
+    async def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
+        """The model's final text, which is stored when this returns."""
+        return (await self.complete(prompt, **options)).text
+
+    async def complete(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> LLMResponse:
+        """The final response, which is stored when this returns.
+
+        `SessionSaveError` and `SessionConflictError` carry the response that could not be stored.
+        """
+        asked = _as_turn(prompt)
+        self._refuse_reentry()
+        with await self._queue.take(_owner(asyncio.current_task())):
+            before = await self._history.load()
+            system = self._system_message(before)
+            response = await self._conversation.complete_turn(
+                _transcript(system, before, asked), session=self, options=options
+            )
+            await self._store(asked, response, system, before)
+        return response
+
+    def stream(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> OwnedStream[StreamChunk]:
+        """The answer's chunks. It is stored before the final chunk is handed out."""
+        asked = _as_turn(prompt)
+        return _owned(lambda owner: self._chunks(asked, options, owner))
+
+    def stream_text(
+        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
+    ) -> OwnedStream[str]:
+        """The answer's text as it comes, stored when the stream has been read to its end."""
+        asked = _as_turn(prompt)
+        return _owned(lambda owner: text_of(self._chunks(asked, options, owner)))
+
+    async def history(self) -> list[Message]:
+        """What is stored: the system message, if any, and the turns. Waits for no turn."""
+        stored = await self._history.load()
+        return [*_as_list(stored.system), *stored.rest]
+
+    async def clear(self) -> None:
+        """Forget all that is stored, after the turns that were asked for before."""
+        self._refuse_reentry()
+        with await self._queue.take(_owner(asyncio.current_task())):
+            await self._history.delete()
+
+    async def _chunks(
+        self, asked: tuple[Message, ...], options: Mapping[str, Any], owner: Owner
+    ) -> AsyncGenerator[StreamChunk, None]:
+        self._refuse_reentry()
+        final: StreamChunk | None = None
+        with await self._queue.take(owner):
+            before = await self._history.load()
+            system = self._system_message(before)
+            chunks = self._conversation.stream_turn(
+                _transcript(system, before, asked), session=self, options=options
+            )
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    if chunk.is_final:
+                        final = chunk
+                    else:
+                        yield chunk
+            if final is None or final.response is None:
+                raise SessionError("The turn's stream ended without its final chunk.")
+            await self._store(asked, final.response, system, before)
+        yield final
+
+    async def _store(
+        self,
+        asked: tuple[Message, ...],
+        response: LLMResponse,
+        system: Message | None,
+        before: Stored,
+    ) -> None:
+        answer = response.message
+        content = response.text if isinstance(answer.content, str) else answer.content
+        answered = Message(role="assistant", content=content, provider_state=answer.provider_state)
+        await self._history.add((*asked, answered), system=system, before=before, response=response)
+
+    def _system_message(self, before: Stored) -> Message | None:
+        if self._system is None:
+            return before.system
+        return Message(role="system", content=self._system)
+
+    def _refuse_reentry(self) -> None:
+        scope = current_scope.get()
+        inside = scope is not None and any(session is self for session in scope.sessions)
+        if inside or self._queue.belongs_to(asyncio.current_task()):
+            raise SessionError(
+                f"Session {self._session_id[:80]!r} was asked from inside its own turn, which "
+                "cannot end before it has an answer. Use another session, or finish the turn first."
+            )
+
+    def __repr__(self) -> str:
+        return f"Session({self._session_id[:80]!r})"
+
+
+def _as_turn(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
+    if isinstance(prompt, str):
+        return (Message(role="user", content=prompt),)
+    messages = tuple(prompt)
+    for message in messages:
+        if not isinstance(message, Message):
+            raise TypeError(
+                f"a prompt is a string or a sequence of Message, not of {type(message).__name__}"
+            )
+        if message.role not in ("user", "assistant"):
+            raise InputError(
+                f"A session's prompt has user and assistant messages, not {message.role!r}: the "
+                "system prompt is given to client.session(id, system=...)."
+            )
+    if not messages or messages[-1].role != "user":
+        raise InputError("A session's prompt ends with a user message.")
+    return messages
+
+
+def _transcript(
+    system: Message | None, before: Stored, asked: tuple[Message, ...]
+) -> list[Message]:
+    return [*_as_list(system), *before.rest, *asked]
+
+
+def _as_list(message: Message | None) -> list[Message]:
+    return [] if message is None else [message]
+
+
+def _owner(task: asyncio.Task[Any] | None) -> Owner:
+    return (lambda: None) if task is None else weakref.ref(task)
+
+
+def _owned(make: Callable[[Owner], AsyncGenerator[T, None]]) -> OwnedStream[T]:
+    """The stream whose turn belongs to whichever task reads it."""
+    own: weakref.ref[OwnedStream[T]] | None = None
+
+    def owner() -> asyncio.Task[Any] | None:
+        stream = None if own is None else own()
+        return None if stream is None else stream.reader
+
+    stream = OwnedStream(make(owner))
+    own = weakref.ref(stream)
+    return stream
