@@ -199,6 +199,8 @@ def _build(
     room = MAX_MESSAGE - len(subject) - len(advice) - len(": ... ")
     if len(said) > room:
         said = said[: max(room, 0)] + "..."
+    elif said and said[-1].isalnum():
+        said += "."
     return source.error(
         error_class,
         f"{subject}: {said} {advice}" if said else f"{subject}. {advice}",

@@ -177,14 +177,14 @@ class ChatAssembly:
         if choice.get("error"):
             raise reported_error(choice, source=self._source)
         delta = choice.get("delta")
+        reason = choice.get("finish_reason")
+        if reason:
+            expect(reason, str, "finish_reason", self._source)
         chunks: Sequence[StreamChunk] = ()
         if delta:
-            if type(delta) is not dict:
-                expect(delta, dict, "delta", self._source)
-            chunks = self._add_delta(delta)
-        reason = choice.get("finish_reason")
+            chunks = self._add_delta(expect(delta, dict, "delta", self._source))
         if reason and self._finish is None:
-            self._finish = expect(reason, str, "finish_reason", self._source)
+            self._finish = reason
             chunks = [*chunks, *self._release()]
         return chunks
 
@@ -212,10 +212,11 @@ class ChatAssembly:
         if self._splitter is not None and text:
             thought, text = self._splitter.feed(text)
             reasoning += thought
-        chunks = self._deltas(text, reasoning)
-        for call in expect(delta.get("tool_calls"), list, "tool_calls", self._source):
-            chunks.append(self._add_call(expect(call, dict, "tool call", self._source)))
-        return chunks
+        calls = [
+            self._add_call(expect(call, dict, "tool call", self._source))
+            for call in expect(delta.get("tool_calls"), list, "tool_calls", self._source)
+        ]
+        return [*self._deltas(text, reasoning), *calls]
 
     def _add_call(self, fields: dict[str, Any]) -> StreamChunk:
         function = expect(fields.get("function"), dict, "function", self._source)

@@ -1,0 +1,156 @@
+"""Server-sent events: every way of cutting the bytes gives the same events."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aether.errors import ProtocolError
+from aether.extensions.llm._wire.sse import SSEDecoder
+
+
+def decode(*pieces: bytes, max_bytes: int = 1 << 24) -> list[tuple[str, bytes]]:
+    decoder = SSEDecoder(max_bytes=max_bytes)
+    return [(event.name, event.data) for piece in pieces for event in decoder.feed(piece)]
+
+
+def data(*values: bytes) -> list[tuple[str, bytes]]:
+    return [("", value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        (b"data: a\n\ndata: b\n\n", data(b"a", b"b")),
+        (b"data:a\n\n", data(b"a")),
+        (b"data:  a \n\n", data(b" a ")),
+        (b"data: a\ndata: b\ndata:\n\n", data(b"a\nb\n")),
+        (b"data\n\ndata\ndata\n\ndata:", data(b"", b"\n")),
+        (b"event: error\ndata: a\n\ndata: b\n\n", [("error", b"a"), ("", b"b")]),
+        (b"event: ping\n\ndata: a\n\n", data(b"a")),
+        (b": comment\n\ndata: a\n: another\n\n", data(b"a")),
+        (b"id: 1\nretry: 5\nunknown: x\nno colon\ndata: a\n\n", data(b"a")),
+        (b" data: a\n\nDATA: b\n\n", []),
+        (b"data: a\r\n\r\ndata: b\r\rdata: c\n\r\n", data(b"a", b"b", b"c")),
+        (b"data: a\r\ndata: b\r\n\r\n", data(b"a\nb")),
+        (b"\n\n\ndata: a\n\n\n\n\ndata: b\n\n", data(b"a", b"b")),
+        (b"\xef\xbb\xbfdata: a\n\n", data(b"a")),
+        (
+            b"data: a\xe2\x80\xa8b\xc2\x85c\x0bd\x0ce\n\n",
+            data(b"a\xe2\x80\xa8b\xc2\x85c\x0bd\x0ce"),
+        ),
+        (b"data: \xf0\x9f\x98\x80\n\n", data("😀".encode())),
+        (b"data: a", []),
+        (b"data: a\n", []),
+        (b"", []),
+    ],
+)
+def test_events_are_read_as_the_standard_says(
+    stream: bytes, events: list[tuple[str, bytes]]
+) -> None:
+    assert decode(stream) == events
+    assert decode(*(bytes([byte]) for byte in stream)) == events
+    for cut in range(len(stream)):
+        assert decode(stream[:cut], stream[cut:]) == events
+
+
+_FRAGMENTS = st.sampled_from(
+    [
+        *(b"data:", b"data: ", b"event: x", b":", b"\n", b"\r", b"\r\n", b"\n\n", b"{}"),
+        *(b"\xef\xbb\xbf", "é😀\u2028".encode(), b" ", b"\xff", b"id", b"[DONE]"),
+    ]
+)
+
+
+@given(
+    st.lists(_FRAGMENTS, max_size=30).map(b"".join),
+    st.lists(st.integers(min_value=0, max_value=120), max_size=12),
+)
+def test_no_way_of_cutting_changes_the_events(stream: bytes, cuts: list[int]) -> None:
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    pieces = [stream[a:b] for a, b in pairwise(places)]
+    try:
+        whole = decode(stream)
+    except ProtocolError:
+        with pytest.raises(ProtocolError):
+            decode(*pieces)
+    else:
+        assert decode(*pieces) == whole
+
+
+def _model(stream: bytes) -> list[tuple[str, bytes]]:
+    """The standard's algorithm, line by line."""
+    text = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    events: list[tuple[str, bytes]] = []
+    name, lines = b"", b""
+    for line in text.split(b"\n")[:-1]:
+        if not line:
+            if lines:
+                events.append((name.decode(), lines[:-1]))
+            name, lines = b"", b""
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            lines += value.removeprefix(b" ") + b"\n"
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    return events
+
+
+@given(st.lists(_FRAGMENTS.filter(lambda part: part != b"\xff"), max_size=40).map(b"".join))
+def test_it_agrees_with_the_standards_algorithm(stream: bytes) -> None:
+    assert decode(stream) == _model(stream)
+
+
+@pytest.mark.parametrize("stream", [b"data: \xff\n\n", b"data: a\ndata: \xe2\x82\n\n"])
+def test_data_that_is_not_utf8_is_a_protocol_error(stream: bytes) -> None:
+    with pytest.raises(ProtocolError, match="UTF-8"):
+        decode(stream)
+
+
+def test_a_character_cut_in_two_is_whole_again() -> None:
+    assert decode(b"data: \xf0\x9f", b"\x98\x80\n\n") == data("😀".encode())
+
+
+@pytest.mark.parametrize("end", [b"", b"\n\n"])
+@pytest.mark.parametrize("line", [b"data: ", b": ", b"data: a\ndata: "])
+def test_an_event_that_is_too_large_is_a_protocol_error(line: bytes, end: bytes) -> None:
+    with pytest.raises(ProtocolError, match="larger"):
+        decode(line + b"x" * 100 + end, max_bytes=99)
+
+
+def test_many_events_may_be_larger_together() -> None:
+    assert len(decode(b"data: x\n\n" * 100 + b"data", b": y\n\n", max_bytes=20)) == 101
+
+
+def test_an_event_in_pieces_of_one_byte_is_read_in_linear_time() -> None:
+    size = 300_000  # quadratic work would take minutes: there is no clock in this test
+    pieces = [b"data: ", *([b"x"] * size), b"\n", b"\n"]
+    assert decode(*pieces) == data(b"x" * size)
+
+
+def test_an_endless_event_is_given_up_at_the_limit() -> None:
+    decoder = SSEDecoder()
+    piece = b"x" * 65_536
+    for _ in range(16 * 16):
+        assert decoder.feed(piece) == []
+    with pytest.raises(ProtocolError, match="larger"):
+        decoder.feed(piece)
+
+
+@pytest.mark.parametrize(
+    ("stream", "between"),
+    [
+        (b"", True),
+        (b"data: a\n\n", True),
+        (b"data: a\n\n\n", True),
+        (b"data: a\n", False),
+        (b"data: a\n\nda", False),
+    ],
+)
+def test_close_tells_whether_the_end_was_between_events(stream: bytes, between: bool) -> None:
+    decoder = SSEDecoder()
+    decoder.feed(stream)
+    assert decoder.close() is between
