@@ -22,7 +22,8 @@ _MAX_PROBLEMS = 10
 def copy_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy, so that nobody changes the recorded call.
 
-    `ValueError` for numbers that are none and for what is nested more than 64 levels deep.
+    `ValueError` for numbers that are none, for what is nested more than 64 levels deep, and for
+    objects that JSON does not have and that cannot be copied.
     """
     return {name: _copied(value, 1) for name, value in arguments.items()}
 
@@ -41,7 +42,10 @@ def _copied(value: Any, depth: int) -> Any:
         return {key: _copied(item, depth + 1) for key, item in value.items()}
     if kind is list:
         return [_copied(item, depth + 1) for item in value]
-    return copy.deepcopy(value)
+    try:
+        return copy.deepcopy(value)
+    except Exception as error:
+        raise ValueError(f"a {kind.__name__} cannot be copied: {error}") from error
 
 
 def require_names(parameters: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,11 +63,12 @@ class ArgumentValidator:
     in; it raises `ValueError` that tells a model, argument by argument, what is wrong.
     """
 
-    __slots__ = ("_adapter", "_definitions", "_properties")
+    __slots__ = ("_adapter", "_definitions", "_others", "_properties")
 
     def __init__(self, adapter: TypeAdapter[dict[str, Any]], parameters: Mapping[str, Any]) -> None:
         self._adapter = adapter
-        self._properties: Mapping[str, Any] = parameters.get("properties", {})
+        self._properties: Mapping[str, Any] = parameters["properties"]
+        self._others: Any = parameters["additionalProperties"]
         self._definitions: Mapping[str, Any] = parameters.get("$defs", {})
 
     def __call__(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +78,8 @@ class ArgumentValidator:
             raise ValueError(self._explain(error)) from None
         for name, value in arguments.items():
             if isinstance(value, (bool, list, dict)) and (
-                _match(value, self._properties.get(name), self._definitions) == _MISPLACED
+                _match(value, self._properties.get(name, self._others), self._definitions)
+                == _MISPLACED
             ):
                 raise ValueError(f"{name}: has a boolean where a number is expected")
         return validated

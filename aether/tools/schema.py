@@ -98,15 +98,16 @@ def _adapt(signature: Signature, label: str) -> tuple[TypeAdapter[dict[str, Any]
             except Exception as reason:
                 raise ToolError(
                     f"Parameter {parameter.name!r} of {label} cannot be described to a model: "
-                    f"{_first_line(reason)}"
+                    f"{_first_sentence(reason)}"
                 ) from reason
         raise ToolError(
-            f"The parameters of {label} cannot be described to a model: {_first_line(error)}"
+            f"The parameters of {label} cannot be described to a model: {_first_sentence(error)}"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "message", error)).partition("\n")[0]
+def _first_sentence(error: Exception) -> str:
+    """What pydantic says is wrong, without its advice, which is for those who write models."""
+    return " ".join(str(getattr(error, "message", error)).split()).partition(". ")[0]
 
 
 def _describe(
@@ -119,6 +120,7 @@ def _describe(
             {parameter.name: _field(parameter, handler) for parameter in parameters},
             extra_behavior="forbid" if extras is EMPTY else "allow",
             extras_schema=None if extras is EMPTY else handler.generate_schema(readable(extras)),
+            config=core_schema.CoreConfig(allow_inf_nan=False),
         )
 
     adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(

@@ -67,6 +67,11 @@ def _described(cls: Any, outer: tuple[type, ...]) -> Any:
             fields[name] = core_schema.typed_dict_field(
                 handler.generate_schema(_rewritten(hint, (*outer, cls))), required=required
             )
-        return core_schema.typed_dict_schema(fields, cls=cls, extra_behavior="forbid")
+        return core_schema.typed_dict_schema(
+            fields,
+            cls=cls,
+            extra_behavior="forbid",
+            config=core_schema.CoreConfig(allow_inf_nan=False),
+        )
 
     return Annotated[Any, GetPydanticSchema(describe)]
