@@ -6,6 +6,7 @@ It must not know how a tool is run.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 from collections import deque
@@ -89,8 +90,8 @@ def _plain(value: Any, depth: int) -> Any:
         case list() | tuple() | deque() | KeysView() | ValuesView() | ItemsView():
             return [_plain(item, depth) for item in value]
         case Awaitable() | Iterator() | AsyncIterator():
-            if hasattr(value, "close"):
-                value.close()  # a coroutine warns if it was neither awaited nor closed
+            if inspect.iscoroutine(value):
+                value.close()  # it would warn that nobody awaited it
             raise TypeError(f"a {type(value).__name__} is no data")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
