@@ -160,6 +160,16 @@ def test_a_neighbour_whose_name_begins_alike_is_outside(root: Path) -> None:
         read_file(f"{root}-of-another/secret.txt")
 
 
+@posix
+@pytest.mark.parametrize("name", ["~", "~root", "notes\\today.txt", "..\\secret.txt", "C:\\x"])
+def test_a_name_that_means_another_place_elsewhere_is_refused_even_if_it_is_there(
+    root: Path, name: str
+) -> None:
+    (root / name).write_text("a file", encoding="utf-8")
+    with pytest.raises(ToolError, match="refused"):
+        read_file(name)
+
+
 def test_a_climb_out_of_an_absolute_path_is_refused(root: Path) -> None:
     with pytest.raises(ToolError, match=r"'\.\.'"):
         read_file(f"{root}/../secret.txt")
@@ -206,52 +216,57 @@ class TestLinks:
             with pytest.raises(ToolError):
                 read_file(path)
 
+    def test_a_path_through_a_link_is_said_to_lead_through_one(self, root: Path) -> None:
+        (root / "door").symlink_to("notes", target_is_directory=True)
+        with pytest.raises(ToolError, match="link"):
+            read_file("door/today.txt")
+
     def test_a_hard_link_is_refused(self, root: Path, tmp_path: Path) -> None:
         os.link(tmp_path / "secret.txt", root / "copy.txt")
         with pytest.raises(ToolError, match="hard link"):
             read_file("copy.txt")
 
 
+def refuse(path: str, match: str) -> None:
+    """Read in a thread, so that a hang shows soon."""
+    outcome: list[str | ToolError] = []
+
+    def run() -> None:
+        try:
+            outcome.append(read_file(path))
+        except ToolError as error:
+            outcome.append(error)
+
+    reader = threading.Thread(target=run, daemon=True)
+    reader.start()
+    reader.join(timeout=2)
+    assert not reader.is_alive(), "read_file hangs"
+    assert isinstance(outcome[0], ToolError)
+    assert match in str(outcome[0])
+
+
 @posix
 @pytest.mark.usefixtures("way")
 class TestSpecialFiles:
-    """The runner's own time limit would show a hang; a thread shows it sooner."""
-
-    def refuse(self, path: str, match: str) -> None:
-        outcome: list[BaseException | str] = []
-
-        def run() -> None:
-            try:
-                outcome.append(read_file(path))
-            except ToolError as error:
-                outcome.append(error)
-
-        reader = threading.Thread(target=run, daemon=True)
-        reader.start()
-        reader.join(timeout=2)
-        assert not reader.is_alive(), "read_file hangs"
-        assert isinstance(outcome[0], ToolError)
-        assert match in str(outcome[0])
-
     def test_a_pipe_is_refused_without_waiting_for_a_writer(self, root: Path) -> None:
         os.mkfifo(root / "pipe")
-        self.refuse("pipe", "no regular file")
+        refuse("pipe", "no regular file")
 
     def test_a_socket_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(root)  # a socket's path must be short
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind("socket")
-            self.refuse("socket", "no regular file")
+            refuse("socket", "no regular file")
 
     def test_a_folder_is_refused(self, root: Path) -> None:
-        self.refuse("notes", "folder")
+        refuse("notes", "folder")
 
     @pytest.mark.parametrize("device", ["zero", "null", "random", "full"])
     def test_a_device_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, root: Path, device: str
     ) -> None:
         monkeypatch.setenv("AETHER_FILE_TOOL_ROOT", "/dev")
-        self.refuse(device, "no regular file")
+        refuse(device, "no regular file")
 
     @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
     @pytest.mark.parametrize("name", ["environ", "cmdline", "maps"])
@@ -261,8 +276,8 @@ class TestSpecialFiles:
     ) -> None:
         monkeypatch.setenv("AETHER_FILE_TOOL_ROOT", folder)
         path = Path("/proc", str(os.getpid()), name)
-        self.refuse(str(path), "system's own state")
-        self.refuse(str(path.relative_to(folder)), "system's own state")
+        refuse(str(path), "system's own state")
+        refuse(str(path.relative_to(folder)), "system's own state")
 
 
 @posix
@@ -270,8 +285,7 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swap_before_opening(monkeypatch, root / "plain.txt", os.mkfifo)
-    with pytest.raises(ToolError, match="no regular file"):
-        read_file("plain.txt")
+    refuse("plain.txt", "no regular file")
 
 
 @posix
@@ -325,13 +339,24 @@ def swap_before_opening(
     opening = os.open
 
     def swapping(name: str | Path, *args: int, **options: int) -> int:
-        if name == path.name:
+        if name in (path, path.name):
             path.rename(path.with_name("moved"))
             replace(path)
         return opening(name, *args, **options)
 
     monkeypatch.setattr(os, "open", swapping)
-    monkeypatch.setattr(file_tool, "_CAN_WALK", True)
+
+
+@posix
+def test_where_nothing_can_be_walked_a_file_that_was_swapped_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_tool, "_CAN_WALK", False)
+    swap_before_opening(
+        monkeypatch, root / "plain.txt", lambda path: path.symlink_to("../secret.txt")
+    )
+    with pytest.raises(ToolError, match="replaced"):
+        read_file("plain.txt")
 
 
 @posix

@@ -142,6 +142,8 @@ BAD_CHARACTERS = [
     "\ufeffhttp://example.com/",
     "http://example.com/\ud800",
     "http://example.com/" + "a" * 8000,
+    "http://" + "a." * 130 + "example.com/",
+    "http://" + "a" * 64 + ".example.com/",
     "",
     " ",
 ]

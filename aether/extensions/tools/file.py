@@ -127,9 +127,8 @@ def _look(root: Path, parts: tuple[str, ...], shown: str) -> int:
     write to the folder, and swaps one of its folders for a link right in between, leads it outside.
     """
     path = root.resolve().joinpath(*parts)
-    if (
-        Path(os.path.realpath(path, strict=True)) != path
-    ):  # also another spelling: a short name, a final dot
+    # Another spelling differs too: a short name (ENV~1), a final dot.
+    if Path(os.path.realpath(path, strict=True)) != path:
         raise ToolError(_LINK.format(shown))
     before = path.lstat()
     _require_own_file(before, shown)
