@@ -137,16 +137,27 @@ async def test_no_spelling_of_this_machine_is_connected_to(server: Server, host:
     assert server.accepted == 0
 
 
+@pytest.mark.parametrize(
+    "then",
+    [["127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["::1", "127.0.0.1"], ["127.0.0.1", "1.1.1.1"]],
+)
 async def test_a_name_that_changes_its_answer_is_not_connected_to(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch, then: list[str]
 ) -> None:
-    answers = ["93.184.216.34", "127.0.0.1"]
     asked: list[str] = []
 
     def getaddrinfo(host: Any, port: Any, *_: Any, **__: Any) -> list[Any]:
         asked.append(str(host))
-        address = answers[min(len(asked), len(answers)) - 1]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, server.port))]
+        return [
+            (
+                socket.AF_INET6 if ":" in address else socket.AF_INET,
+                socket.SOCK_STREAM,
+                6,
+                "",
+                (address, server.port, 0, 0) if ":" in address else (address, server.port),
+            )
+            for address in (["93.184.216.34"] if len(asked) == 1 else then)
+        ]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     server.text("/", "reached")

@@ -162,11 +162,18 @@ async def _render(answer: HTTPStream, url: WebURL, limit: int) -> str:
 
 
 async def _read(answer: HTTPStream, limit: int) -> tuple[bytes, bool]:
+    """The body's beginning, and whether there is more of it."""
     body = bytearray()
-    async for chunk in answer.chunks():
-        body += chunk
-        if len(body) > limit:
-            return bytes(body[:limit]), True
+    chunks = answer.chunks()
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > limit:
+                return bytes(body[:limit]), True
+    finally:
+        close = getattr(chunks, "aclose", None)  # an async generator left early has one
+        if close is not None:
+            await close()
     return bytes(body), False
 
 
