@@ -181,7 +181,7 @@ async def use_decorators() -> None:
     try:
         assert_type(await streaming.complete(request), LLMResponse)
     except CircuitOpenError as error:
-        assert_type(error.retry_after, float | None)
+        assert_type(error.retry_after, float)
     except ProviderError as error:
         assert_type(error.status, int | None)
         assert_type(error.retryable, bool)

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-import aether.agent  # noqa: F401  # with the facade come all ports, which declare their built-ins
+import aether.extensions.llm.registry
+import aether.http.contracts
+import aether.llm.pricing
+import aether.memory.contracts
 from aether.registry import Registry
 
-KINDS = ("http_transport", "llm_provider", "session_store", "tool")
+KINDS = (
+    aether.extensions.llm.registry.KIND,
+    aether.http.contracts.KIND,
+    aether.llm.pricing.KIND,
+    aether.memory.contracts.KIND,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -93,17 +93,16 @@ def test_every_contract_has_a_violation_here() -> None:
 def test_third_parties_are_the_ones_that_the_contract_knows() -> None:
     """A contract names what it forbids, so a new dependency must be written into it."""
     forbidden = contracts()[PREFIX + "third_parties"]["forbidden_modules"].split()
-    single = {
-        "aether/tools/docstrings.py": {"docstring_parser"},
-        "aether/testing/plugin.py": {"pytest"},
-    }
     strangers = []
     for path in sorted((ROOT / "aether").rglob("*.py")):
         where = path.relative_to(ROOT).as_posix()
         allowed = {"aether", "pydantic", "pydantic_core", *sys.stdlib_module_names}
-        allowed |= single.get(where, set())
         if where.startswith("aether/extensions/"):
             allowed.update(forbidden)
+        if where.startswith("aether/testing/"):
+            allowed.add("pytest")
+        if where == "aether/tools/docstrings.py":
+            allowed.add("docstring_parser")
         packages = {name.partition(".")[0] for name in imported(path)}
         strangers += [f"{where} imports {package}" for package in packages - allowed]
     assert strangers == []
