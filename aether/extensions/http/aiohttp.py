@@ -6,18 +6,15 @@ transport is first asked for by name.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
-from aether._version import __version__
 from aether.errors import (
     AetherError,
     InputError,
@@ -27,18 +24,17 @@ from aether.errors import (
 )
 from aether.extensions.http._decoding import Decoder, decoder_for
 from aether.extensions.http._per_loop import PerLoop
-from aether.http.contracts import (
-    ERROR_BODY_MAX_BYTES,
-    ERROR_BODY_MAX_SECONDS,
-    AddressCheck,
-    HTTPResponse,
-    Timeout,
+from aether.extensions.http._wire import (
+    HEADERS,
+    check_headers,
+    flatten,
+    host_of,
+    read_body,
+    read_error_body,
 )
+from aether.http.contracts import AddressCheck, HTTPResponse, Timeout
 
 __all__ = ["AiohttpTransport"]
-
-_NOT_IN_HEADERS = re.compile(r"[\r\n\0]")
-_HEADERS = {"User-Agent": f"aether/{__version__}", "Accept-Encoding": "identity"}
 
 
 class AiohttpTransport:
@@ -65,11 +61,12 @@ class AiohttpTransport:
     ) -> HTTPResponse:
         async with _Exchange(self, check_address) as exchange:
             answer = await exchange.send(method, url, headers, body, timeout)
-            names = _flatten(answer.headers)
+            names = flatten(answer.headers.items())
+            pieces = exchange.chunks(decoder_for(names))
             if answer.status >= 400:
-                content = await exchange.read_error(names)
+                content = await read_error_body(pieces)
             else:
-                content = await exchange.read(names, max_bytes)
+                content = await read_body(pieces, max_bytes=max_bytes, host=host_of(url))
             return HTTPResponse(answer.status, names, content)
 
     @asynccontextmanager
@@ -85,7 +82,7 @@ class AiohttpTransport:
     ) -> AsyncIterator[_AiohttpStream]:
         async with _Exchange(self, check_address) as exchange:
             answer = await exchange.send(method, url, headers, body, timeout)
-            yield _AiohttpStream(exchange, answer.status, _flatten(answer.headers))
+            yield _AiohttpStream(exchange, answer.status, flatten(answer.headers.items()))
 
     async def aclose(self) -> None:
         await self._sessions.aclose()
@@ -112,10 +109,10 @@ class AiohttpTransport:
 
     def translate(self, error: Exception, url: str) -> AetherError:
         """The library's error as one of Aether's. Only the host of the URL is told."""
-        host = _host(url)
+        host = host_of(url)
         if isinstance(error, AetherError):
             return error
-        if isinstance(error, aiohttp.InvalidURL):
+        if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
             return InputError(f"Not a URL that can be requested: its host is {host!r}.")
         if isinstance(error, aiohttp.ClientConnectorDNSError):
             return ProviderConnectionError(f"No address was found for {host}.", kind="dns")
@@ -159,7 +156,7 @@ class AiohttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=not guarded and _proxies_are_set(),
-            headers=_HEADERS,
+            headers=HEADERS,
             timeout=aiohttp.ClientTimeout(total=None),
         )
 
@@ -184,9 +181,7 @@ class _Exchange:
         body: bytes | None,
         timeout: Timeout,
     ) -> aiohttp.ClientResponse:
-        for name, value in headers.items():
-            if _NOT_IN_HEADERS.search(name) or _NOT_IN_HEADERS.search(value):
-                raise InputError(f"The header {name[:40]!r} has a line break or a NUL in it.")
+        check_headers(headers)
         self._url = url
         self._session = await self._transport.session(self._check_address)
         try:
@@ -219,33 +214,6 @@ class _Exchange:
             raise self._transport.translate(error, self._url) from error
         if decoder is not None:
             decoder.finish()
-
-    async def read(self, headers: Mapping[str, str], max_bytes: int) -> bytes:
-        """The whole decoded body."""
-        body = bytearray()
-        async with aclosing(self.chunks(decoder_for(headers))) as pieces:
-            async for piece in pieces:
-                body += piece
-                if len(body) > max_bytes:
-                    raise ProtocolError(
-                        f"The answer of {_host(self._url)} is longer than {max_bytes} bytes.",
-                        kind="size",
-                    )
-        return bytes(body)
-
-    async def read_error(self, headers: Mapping[str, str]) -> bytes:
-        """As much of an error's body as has come within the limits."""
-        body = bytearray()
-        try:
-            pieces = self.chunks(decoder_for(headers))
-            async with asyncio.timeout(ERROR_BODY_MAX_SECONDS), aclosing(pieces):
-                async for piece in pieces:
-                    body += piece
-                    if len(body) >= ERROR_BODY_MAX_BYTES:
-                        break
-        except (AetherError, TimeoutError):
-            pass  # the status is the error; its text is as much as there is
-        return bytes(body[:ERROR_BODY_MAX_BYTES])
 
     async def __aenter__(self) -> Self:
         return self
@@ -286,23 +254,6 @@ def _checking(check_address: AddressCheck) -> Any:
         return socket.socket(family, kind, protocol)
 
     return make_socket
-
-
-def _flatten(headers: Any) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in headers.items():
-        lower = name.lower()
-        flat[lower] = f"{flat[lower]}, {value}" if lower in flat else value
-    return flat
-
-
-def _host(url: str) -> str:
-    from urllib.parse import urlsplit
-
-    try:
-        return urlsplit(url).hostname or "?"
-    except ValueError:
-        return "?"
 
 
 def _proxies_are_set() -> bool:

@@ -1,0 +1,120 @@
+"""A server on 127.0.0.1 whose every byte is scripted, for tests of transports.
+
+It must not know HTTP beyond finding the end of a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Self
+
+__all__ = ["Connection", "RawServer"]
+
+_LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILINE)
+
+
+class Connection:
+    """One accepted connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read_request(self) -> bytes:
+        """The next request, head and body; `b""` if the peer has closed."""
+        try:
+            head = await self._reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b""
+        length = _LENGTH.search(head)
+        return head + (await self._reader.readexactly(int(length[1])) if length else b"")
+
+    async def write(self, data: bytes) -> None:
+        """Send these bytes now."""
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def wait_closed_by_peer(self) -> None:
+        """Return when the peer has closed, or reset, the connection."""
+        try:
+            while await self._reader.read(65536):
+                pass
+        except ConnectionError:
+            pass
+
+    def reset(self) -> None:
+        """Close with a RST instead of a FIN."""
+        sock: Any = self._writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._writer.transport.abort()
+
+    def close(self) -> None:
+        """Close after what was written has been sent."""
+        self._writer.close()
+
+
+class RawServer:
+    """`async with RawServer(script) as server:` runs `script(connection)` for each connection.
+
+    When the script returns, the connection is closed.
+    """
+
+    def __init__(self, script: Callable[[Connection], Awaitable[None]]) -> None:
+        self._script = script
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.accepted = 0
+        """Connections that were made so far."""
+        self.open = 0
+        """Connections whose script has not ended."""
+        self.port = 0
+        self._ended = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def until_open(self, count: int) -> None:
+        """Return when at most `count` connections are open; `TimeoutError` after 5 seconds."""
+        async with asyncio.timeout(5):
+            while self.open > count:
+                self._ended.clear()
+                await self._ended.wait()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self.accepted += 1
+        self.open += 1
+        try:
+            await self._script(Connection(reader, writer))
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the peer has gone, or the test has ended
+        finally:
+            self.open -= 1
+            self._ended.set()
+            writer.close()
+            with suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
