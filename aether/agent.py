@@ -11,9 +11,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from typing_extensions import Unpack
+from typing import Any, Unpack
 
 from aether.client import Aether
 from aether.engine.delegation import next_depth

@@ -8,10 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
-
-from typing_extensions import Unpack
 
 from aether.config import ProviderConfig
 from aether.engine.options import CallOptions, as_messages, build_request, build_run

@@ -9,9 +9,7 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-
-from typing_extensions import Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 from aether.errors import InputError, SessionError
 from aether.llm.messages import LLMResponse, Message, StreamChunk
