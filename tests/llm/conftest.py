@@ -43,6 +43,8 @@ class ScriptedTransport:
         self.script: list[Answer | BaseException] = []
         self.calls: list[Call] = []
         self.open_streams = 0
+        self.open_bodies = 0
+        self.bodies_read = 0
         self.closed = 0
 
     def answers(self, *pieces: Piece, status: int = 200, **headers: str) -> None:
@@ -67,7 +69,7 @@ class ScriptedTransport:
         check_address: AddressCheck | None = None,
     ) -> HTTPResponse:
         answer = self._next(url, headers, body, timeout)
-        body_pieces = [piece async for piece in ScriptedStream(answer).chunks()]
+        body_pieces = [piece async for piece in ScriptedStream(answer, self).chunks()]
         return HTTPResponse(answer.status, answer.headers, b"".join(body_pieces))
 
     @asynccontextmanager
@@ -84,7 +86,7 @@ class ScriptedTransport:
         answer = self._next(url, headers, body, timeout)
         self.open_streams += 1
         try:
-            yield ScriptedStream(answer)
+            yield ScriptedStream(answer, self)
         finally:
             self.open_streams -= 1
 
@@ -102,19 +104,25 @@ class ScriptedTransport:
 
 
 class ScriptedStream:
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, transport: ScriptedTransport) -> None:
+        self._transport = transport
         self.status = answer.status
         self.headers = answer.headers
         self._pieces = answer.pieces
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        for piece in self._pieces:
-            if isinstance(piece, BaseException):
-                raise piece
-            if isinstance(piece, asyncio.Event):
-                await piece.wait()
-            else:
-                yield piece
+        self._transport.open_bodies += 1
+        try:
+            for piece in self._pieces:
+                if isinstance(piece, BaseException):
+                    raise piece
+                if isinstance(piece, asyncio.Event):
+                    await piece.wait()
+                else:
+                    yield piece
+            self._transport.bodies_read += 1
+        finally:
+            self._transport.open_bodies -= 1
 
 
 @pytest.fixture

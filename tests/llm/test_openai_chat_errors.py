@@ -127,9 +127,9 @@ def test_a_redirect_is_not_followed_and_says_so() -> None:
     assert "Redirects are not followed" in str(refused(302))
 
 
-@pytest.mark.parametrize("padding", [0, 480, 490, 500, 4000, 70_000])
+@pytest.mark.parametrize("padding", [0, *range(380, 500, 5), 4000, 70_000])
 def test_messages_are_short_and_without_the_key(padding: int) -> None:
-    for body in (b"x" * padding + b"sk-secret", openai(" " * padding + "x" * 480 + "sk-secret")):
+    for body in (b"x" * padding + b"sk-secret", openai(" " * padding + "x" * 450 + "sk-secret")):
         text = str(refused(400, body))
         assert len(text) <= 500
         assert "sk-s" not in text

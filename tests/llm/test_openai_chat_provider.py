@@ -633,7 +633,7 @@ async def test_leaving_a_stream_releases_it_at_once_and_books_what_came(
         assert (await anext(stream)).text == "Hello"
         assert transport.open_streams == 1
         await stream.aclose()
-        assert transport.open_streams == 0
+        assert transport.open_streams == transport.open_bodies == 0
     finally:
         gc.enable()
     (entry,) = context.entries
@@ -690,6 +690,37 @@ async def test_the_final_chunk_does_not_wait_for_the_connection_to_end(
     transport.answers(WHOLE, asyncio.Event())
     chunks = await asyncio.wait_for(read(provider(transport).stream(request())), timeout=5)
     assert chunks[-1].is_final
+
+
+async def test_what_follows_the_end_mark_is_read_so_that_the_connection_can_be_kept(
+    transport: ScriptedTransport,
+) -> None:
+    transport.answers(WHOLE, b": bye\n\n", b"data: {}\n\n")
+    chunks = await read(provider(transport).stream(request()))
+    assert chunks[-1].is_final
+    assert transport.bodies_read == 1
+
+
+async def test_leaving_at_the_final_chunk_changes_nothing_of_the_books(
+    transport: ScriptedTransport,
+) -> None:
+    transport.answers(WHOLE)
+    context = CallContext()
+    stream = provider(transport).stream(request(context=context))
+    while not (await anext(stream)).is_final:
+        pass
+    await stream.aclose()
+    assert [(entry.state, entry.error) for entry in context.entries] == [("exact", None)]
+
+
+async def test_elsewhere_the_output_limit_has_its_older_name(
+    transport: ScriptedTransport,
+) -> None:
+    for base_url in (None, "http://127.0.0.1:1/v1"):
+        transport.answers_json(OK)
+        await provider(transport, base_url=base_url).complete(request(max_tokens=5))
+    assert transport.calls[0].body["max_completion_tokens"] == 5
+    assert transport.calls[1].body["max_tokens"] == 5
 
 
 async def test_a_request_is_not_changed(transport: ScriptedTransport) -> None:

@@ -77,7 +77,6 @@ class ChatCompletions:
                         )
                         text = response.text
                 except ProviderError as error:
-                    source.sign(error)
                     if not (
                         _is_broken(error) and assembly.finished and events.ended_between_events
                     ):

@@ -9,7 +9,7 @@ __all__ = ["ThinkingSplitter", "split_thinking"]
 
 _OPEN = "<think>"
 _CLOSE = "</think>"
-_LONGEST_START = 64  # white space and a part of the tag
+_LONGEST_INDENT = 64  # characters of white space before the tag
 
 
 class ThinkingSplitter:
@@ -30,8 +30,10 @@ class ThinkingSplitter:
         if self._state == "text":
             return "", piece
         self._held += piece
-        if self._state == "before" and not self._open():
-            return "", self._text_if_certain()
+        if self._state == "before":
+            self._begin()
+        if self._state == "text":
+            return "", self._take()
         reasoning = ""
         if self._state == "inside":
             reasoning = self._inside()
@@ -49,19 +51,15 @@ class ThinkingSplitter:
             return held, ""
         return "", "" if self._state == "after" else held
 
-    def _open(self) -> bool:
+    def _begin(self) -> None:
+        """Find out, if what has come is enough for it, whether the text begins with a tag."""
         begun = self._held.lstrip()
-        if not begun.startswith(_OPEN):
-            return False
-        self._state = "inside"
-        self._held = begun[len(_OPEN) :]
-        return True
-
-    def _text_if_certain(self) -> str:
-        if len(self._held) <= _LONGEST_START and _OPEN.startswith(self._held.lstrip()):
-            return ""
-        self._state = "text"
-        return self._take()
+        indent = len(self._held) - len(begun)
+        if indent > _LONGEST_INDENT or not _OPEN.startswith(begun[: len(_OPEN)]):
+            self._state = "text"
+        elif len(begun) >= len(_OPEN):
+            self._state = "inside"
+            self._held = begun[len(_OPEN) :]
 
     def _inside(self) -> str:
         reasoning, tag, rest = self._held.partition(_CLOSE)
