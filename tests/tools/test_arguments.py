@@ -38,6 +38,10 @@ class Options(TypedDict):
     limit: int
 
 
+class Measure(TypedDict):
+    degrees: float
+
+
 Pair = tuple[int, bool]
 
 
@@ -116,6 +120,8 @@ def test_arguments_are_coerced_to_the_annotated_types(
         (float, 10**400),
         (list[float], ["inf"]),
         (Span, {"start": 1, "end": "nan"}),
+        (Measure, {"degrees": "nan"}),
+        (list[Measure], [{"degrees": "inf"}]),
         (str, 3),
         (str, None),
         (list[int], "12"),

@@ -163,6 +163,18 @@ def test_a_text_within_the_limit_is_left_as_it_is() -> None:
     assert bounded("a" * 100, 100) == "a" * 100
 
 
+@pytest.mark.parametrize("letter", ["a", "é", "€", "😀"])
+@pytest.mark.parametrize("limit", range(80, 84))
+def test_a_text_beyond_the_limit_is_cut_between_letters(letter: str, limit: int) -> None:
+    cut = bounded(letter * 1000, limit)
+
+    kept, _, rest = cut.partition("\n")
+    assert kept == letter * len(kept)
+    assert kept
+    assert rest.startswith("[truncated: ")
+    assert limit - 4 < len(cut.encode()) <= limit
+
+
 def test_half_surrogates_become_question_marks() -> None:
     assert bounded("a\ud800b", 100) == "a?b"
 
