@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aether.errors import ProviderConnectionError, ToolError
+from aether.errors import InputError, ProviderConnectionError, ToolError
 from aether.extensions.tools import http as http_tool
 from aether.extensions.tools._addresses import check_public_address
 from aether.extensions.tools.http import HTTPGetter, http_get
@@ -260,6 +260,11 @@ class TestLimits:
         page = Page(body=b"half", error=ProviderConnectionError("The body ended early."))
         message, _ = await refused("https://example.com/", {"https://example.com/": page})
         assert "The body ended early" in message
+
+    async def test_what_a_transport_refuses_is_a_tool_error(self) -> None:
+        page = Page(error=InputError("Not a URL that can be requested."))
+        message, _ = await refused("https://example.com/", {"https://example.com/": page})
+        assert "Not a URL" in message
 
     async def test_a_body_that_breaks_off_behind_the_limit_does_not_matter(self) -> None:
         page = Page(body=[b"0123456789a"], error=ProviderConnectionError("too late"))

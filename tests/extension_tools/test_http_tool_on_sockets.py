@@ -159,11 +159,18 @@ async def test_a_name_that_changes_its_answer_is_not_connected_to(
             for address in (["93.184.216.34"] if len(asked) == 1 else then)
         ]
 
+    let_through: list[str] = []
+
+    def check(address: str, port: int) -> None:
+        public_on_any_port(address, port)
+        let_through.append(address)
+
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     server.text("/", "reached")
     with pytest.raises(ToolError, match="not public"):
-        await getter(server, public_on_any_port).get(f"http://rebinding.example:{server.port}/")
+        await getter(server, check).get(f"http://rebinding.example:{server.port}/")
     assert server.accepted == 0
+    assert let_through == ["93.184.216.34"]
     assert len(asked) == 2
 
 
@@ -286,3 +293,16 @@ async def test_a_refused_connection_is_a_tool_error(server: Server) -> None:
         await HTTPGetter(check_address=anywhere, allowed_ports={port}).get(
             f"http://127.0.0.1:{port}/"
         )
+
+
+async def test_a_name_that_is_no_valid_unicode_name_is_looked_up_all_the_same(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    server.text("/", "found")
+    for host in ("xn--a.example", "xn--zz.example", "a--b.example", "_a.example"):
+        result = await getter(server).get(f"http://{host}:{server.port}/")
+        assert result.endswith("found")

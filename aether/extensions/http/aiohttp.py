@@ -164,11 +164,12 @@ class AiohttpTransport:
 class _Exchange:
     """One request and its answer. On the way out, what was not read to its end is closed."""
 
-    __slots__ = ("_answer", "_check_address", "_session", "_transport", "_url")
+    __slots__ = ("_answer", "_check_address", "_refusal", "_session", "_transport", "_url")
 
     def __init__(self, transport: AiohttpTransport, check_address: AddressCheck | None) -> None:
         self._transport = transport
         self._check_address = check_address
+        self._refusal: Exception | None = None
         self._session: aiohttp.ClientSession | None = None
         self._answer: aiohttp.ClientResponse | None = None
         self._url = ""
@@ -183,7 +184,8 @@ class _Exchange:
     ) -> aiohttp.ClientResponse:
         check_headers(headers)
         self._url = url
-        self._session = await self._transport.session(self._check_address)
+        check = None if self._check_address is None else self._keeping(self._check_address)
+        self._session = await self._transport.session(check)
         try:
             self._answer = await self._session.request(
                 method,
@@ -194,8 +196,26 @@ class _Exchange:
                 allow_redirects=False,
             )
         except Exception as error:
-            raise self._transport.translate(error, url) from error
+            raise self._transport.translate(self._refusal or error, url) from error
         return self._answer
+
+    def _keeping(self, check_address: AddressCheck) -> AddressCheck:
+        """The check, which refuses all once it has refused one, and keeps the reason.
+
+        Of a name with several addresses aiohttp tries one after another, and of what went wrong
+        it tells the `OSError`s alone.
+        """
+
+        def check(address: str, port: int) -> None:
+            if self._refusal is None:
+                try:
+                    check_address(address, port)
+                except Exception as error:  # noqa: BLE001 - raised below
+                    self._refusal = error
+            if self._refusal is not None:
+                raise self._refusal
+
+        return check
 
     async def chunks(self, decoder: Decoder | None) -> AsyncGenerator[bytes, None]:
         """The decoded pieces of the body."""

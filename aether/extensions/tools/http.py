@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Collection
 
 from aether import config
-from aether.errors import ProviderError, ToolError
+from aether.errors import InputError, ProviderError, ToolError
 from aether.extensions.tools._addresses import WEB_PORTS, check_public_address
 from aether.extensions.tools._urls import WebURL, parse_web_url
 from aether.http.contracts import KIND, AddressCheck, HTTPStream, Timeout, Transport
@@ -91,7 +91,7 @@ class HTTPGetter:
         try:
             async with asyncio.timeout(seconds):
                 return await self._follow(url, Timeout(seconds, seconds, seconds))
-        except ProviderError as error:
+        except (ProviderError, InputError) as error:
             raise ToolError(f"http_get failed: {error}") from error
         except TimeoutError:
             raise ToolError(f"http_get got no whole answer within {seconds:g} seconds.") from None
