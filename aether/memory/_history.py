@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,9 @@ from aether.memory.contracts import SessionStore
 
 __all__ = ["History", "Stored"]
 
-MAX_TRIES = 5
+MAX_TRIES = 50
+LONGEST_PAUSE_SECONDS = 0.02
+"""Writers that met once would meet again and again if they all came back at once."""
 
 _log = logging.getLogger("aether.memory")
 _warned: set[type] = set()
@@ -98,7 +101,10 @@ class History:
     ) -> None:
         current = before if self._append is not None else await self._reload(before, response)
         conflict: SessionConflictError | None = None
-        for _ in range(MAX_TRIES):
+        for attempt in range(MAX_TRIES):
+            if attempt:
+                await asyncio.sleep(random.random() * LONGEST_PAUSE_SECONDS)  # noqa: S311
+                current = await self._reload(before, response)
             try:
                 await self._put(current, turn, system)
             except SessionConflictError as error:
@@ -114,7 +120,6 @@ class History:
                 ) from error
             else:
                 return
-            current = await self._reload(before, response)
         raise SessionConflictError(
             f"Others kept writing to {self._label}: after {MAX_TRIES} tries this turn is not "
             "stored. The answer is in error.response; ask again to take the turn anew.",

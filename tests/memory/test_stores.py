@@ -1,0 +1,176 @@
+"""Every built-in store keeps what the port promises; what SQLite adds to it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from aether.errors import ClientClosedError, ConfigurationError, InputError, SessionError
+from aether.extensions.memory.sqlite import SQLiteSessionStore
+from aether.llm.contracts import Message
+from aether.memory import InMemorySessionStore
+from aether.memory.contracts import KIND, SessionStore
+from aether.registry import Registry
+from aether.testing.stores import SessionStoreConformance
+
+HELLO = [Message("user", "hello"), Message("assistant", "hi")]
+
+
+class TestInMemory(SessionStoreConformance):
+    def make_store(self) -> SessionStore:
+        return InMemorySessionStore()
+
+
+class TestSQLiteFile(SessionStoreConformance):
+    def make_store(self) -> SessionStore:
+        return SQLiteSessionStore(Path(tempfile.mkdtemp(prefix="aether-test-")) / "s.sqlite")
+
+
+class TestSQLiteInMemory(SessionStoreConformance):
+    def make_store(self) -> SessionStore:
+        return SQLiteSessionStore(":memory:")
+
+
+def test_every_built_in_store_is_enrolled() -> None:
+    enrolled = {TestInMemory, TestSQLiteFile, TestSQLiteInMemory}
+    made = {type(case().make_store()) for case in enrolled}
+    registry = Registry()
+    assert {registry.get(KIND, name) for name in registry.names(KIND)} <= made
+
+
+async def test_what_sqlite_stores_outlives_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    async with SQLiteSessionStore(path) as store:
+        await store.append("a", HELLO, expected_length=0)
+    async with SQLiteSessionStore(str(path)) as store:
+        assert await store.load("a") == HELLO
+
+
+async def test_a_file_that_is_no_database_is_an_error_that_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but long enough to be taken for one" * 50)
+    async with SQLiteSessionStore(path) as store:
+        with pytest.raises(SessionError, match="not a database"):
+            await store.load("a")
+    assert path.read_text().startswith("not a database")
+
+
+async def test_a_folder_that_does_not_exist_is_an_error_that_says_so(tmp_path: Path) -> None:
+    async with SQLiteSessionStore(tmp_path / "no" / "s.sqlite") as store:
+        with pytest.raises(SessionError, match="folder exists"):
+            await store.save("a", HELLO)
+
+
+async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    async with SQLiteSessionStore(path) as store:
+        with pytest.raises(SessionError, match="newer version"):
+            await store.load("a")
+
+
+@pytest.mark.parametrize(
+    "body", ['{"role": "user", "new_field": 1}', '{"role": "pope"}', "nonsense"]
+)
+async def test_a_stored_message_that_cannot_be_read_is_an_error(tmp_path: Path, body: str) -> None:
+    path = tmp_path / "s.sqlite"
+    async with SQLiteSessionStore(path) as store:
+        await store.save("a", HELLO)
+        connection = sqlite3.connect(path)
+        with connection:
+            connection.execute("UPDATE messages SET body = ? WHERE seq = 1", (body,))
+        connection.close()
+        with pytest.raises(SessionError, match="Session 'a'"):
+            await store.load("a")
+
+
+async def test_a_locked_file_is_an_error_after_the_busy_timeout(tmp_path: Path) -> None:
+    path = tmp_path / "s.sqlite"
+    async with SQLiteSessionStore(path, busy_timeout=0.01) as store:
+        await store.save("a", HELLO)
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        with pytest.raises(SessionError, match="busy_timeout"):
+            await store.save("a", [])
+        connection.execute("ROLLBACK")
+        connection.close()
+        assert await store.load("a") == HELLO
+
+
+async def test_a_cancelled_write_is_whole_or_absent_and_the_store_works_on(tmp_path: Path) -> None:
+    async with SQLiteSessionStore(tmp_path / "s.sqlite") as store:
+        for number in range(20):
+            writing = asyncio.ensure_future(store.append(f"s{number}", HELLO, expected_length=0))
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        for number in range(20):
+            assert await store.load(f"s{number}") in ([], HELLO)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 1025, "\ud800"])
+async def test_an_id_that_cannot_be_stored_is_refused(name: str) -> None:
+    async with SQLiteSessionStore(":memory:") as store:
+        with pytest.raises(InputError):
+            await store.save(name, HELLO)
+
+
+async def test_a_closed_store_says_so() -> None:
+    store = SQLiteSessionStore(":memory:")
+    await store.aclose()
+    with pytest.raises(ClientClosedError):
+        await store.load("a")
+
+
+def test_a_wrong_option_is_refused() -> None:
+    with pytest.raises(ConfigurationError):
+        SQLiteSessionStore(":memory:", synchronous="OFF")  # type: ignore[arg-type]
+
+
+WRITER = """
+import asyncio, sys
+from aether import Aether
+from aether.extensions.memory.sqlite import SQLiteSessionStore
+from aether.testing import FakeProvider
+
+async def main(path, name):
+    async with SQLiteSessionStore(path) as store:
+        async with Aether(FakeProvider("ok"), memory_store=store) as client:
+            session = client.session("shared", system="Be brief.")
+            for number in range(30):
+                await session.ask(f"{name}{number}")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_two_processes_on_one_session_lose_no_turn(tmp_path: Path) -> None:
+    path = str(tmp_path / "s.sqlite")
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, path, name], stderr=subprocess.PIPE)
+        for name in ("a", "b")
+    ]
+    for writer in writers:
+        _, errors = writer.communicate(timeout=60)
+        assert writer.returncode == 0, errors.decode()
+
+    async def load() -> list[Message]:
+        async with SQLiteSessionStore(path) as store:
+            return await store.load("shared")
+
+    messages = asyncio.run(load())
+    turns = [m for m in messages if m.role != "system"]
+    assert {m.text for m in messages if m.role == "system"} == {"Be brief."}
+    assert [m.role for m in turns] == ["user", "assistant"] * 60
+    for name in ("a", "b"):
+        own = [m.text for m in turns if m.text.startswith(name)]
+        assert own == [f"{name}{number}" for number in range(30)]
