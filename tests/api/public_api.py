@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import GenericAlias, ModuleType
 from typing import Any
 
 from pydantic import BaseModel
@@ -30,47 +30,71 @@ MODULES = (
     "aether.extensions.http.aiohttp",
     "aether.extensions.http.httpx",
     "aether.extensions.llm",
+    "aether.extensions.llm.builder",
+    "aether.extensions.llm.circuit_breaker",
+    "aether.extensions.llm.cost_tracking",
+    "aether.extensions.llm.factory",
+    "aether.extensions.llm.fake",
+    "aether.extensions.llm.local",
+    "aether.extensions.llm.openai",
+    "aether.extensions.llm.openai_compatible",
+    "aether.extensions.llm.registry",
+    "aether.extensions.llm.retrying",
     "aether.extensions.memory",
+    "aether.extensions.prices.genai",
     "aether.extensions.tools",
     "aether.http.contracts",
     "aether.llm",
     "aether.llm.contracts",
     "aether.llm.pricing",
+    "aether.llm.streaming",
+    "aether.llm.wrapper",
     "aether.memory",
     "aether.memory.contracts",
+    "aether.memory.session",
     "aether.registry",
+    "aether.sync",
     "aether.testing",
+    "aether.testing.plugin",
+    "aether.testing.providers",
+    "aether.testing.transports",
     "aether.tools",
     "aether.tools.contracts",
 )
 
 
 class Shown:
-    """A default value as it is to be read: without an address, and the same on every Python."""
+    """A text in a signature as it is, without the quotes that the text of an annotation gets."""
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     def __repr__(self) -> str:
-        if callable(self.value):
-            return f"{self.value.__module__}.{self.value.__qualname__}"
-        text = repr(self.value)
-        return "..." if " at 0x" in text else text
+        return self.text
+
+
+def default(value: Any) -> Shown:
+    """A default as it is to be read: without an address, and the same on every Python."""
+    if callable(value):
+        return Shown(".".join(filter(None, (value.__module__, value.__qualname__))))
+    text = repr(value)
+    return Shown("..." if " at 0x" in text else text)
+
+
+def shown(parameter: inspect.Parameter) -> inspect.Parameter:
+    if parameter.default is not parameter.empty:
+        parameter = parameter.replace(default=default(parameter.default))
+    if isinstance(parameter.annotation, str):
+        parameter = parameter.replace(annotation=Shown(parameter.annotation))
+    return parameter
 
 
 def signature(function: Any) -> str:
-    try:
-        found = inspect.signature(function)
-    except ValueError:  # a class made by C code
-        return "(...)"
-    empty = inspect.Parameter.empty
-    parameters = [
-        parameter
-        if parameter.default is empty
-        else parameter.replace(default=Shown(parameter.default))
-        for parameter in found.parameters.values()
-    ]
-    return str(found.replace(parameters=parameters))
+    found = inspect.signature(function)
+    found = found.replace(parameters=[shown(each) for each in found.parameters.values()])
+    if isinstance(found.return_annotation, str):
+        found = found.replace(return_annotation=Shown(found.return_annotation))
+    return str(found)
 
 
 def describe_class(cls: type, name: str) -> Iterator[str]:
@@ -83,12 +107,12 @@ def describe_class(cls: type, name: str) -> Iterator[str]:
                 for base in cls.__mro__
                 if field in vars(base).get("__annotations__", {})
             )
-            default = "" if info.is_required() else f" = {Shown(info.get_default())!r}"
-            if info.default_factory is not None:
-                default = " = <factory>"
-            yield f"    {field}: {annotation}{default}"
-    else:
-        yield f"    __init__{signature(cls.__init__)}"
+            if info.is_required():
+                yield f"    {field}: {annotation}"
+            elif info.default_factory is not None:
+                yield f"    {field}: {annotation} = <factory>"
+            else:
+                yield f"    {field}: {annotation} = {default(info.default)!r}"
     for member in sorted(members(cls)):
         value = inspect.getattr_static(cls, member)
         match value:
@@ -102,14 +126,29 @@ def describe_class(cls: type, name: str) -> Iterator[str]:
                 yield f"    {kind(value)}def {member}{signature(value)}"
 
 
+SPECIAL = {
+    "__init__",
+    "__call__",
+    "__enter__",
+    "__iter__",
+    "__next__",
+    "__aenter__",
+    "__aiter__",
+    "__anext__",
+    "__add__",
+}
+
+
 def members(cls: type) -> set[str]:
     """Public methods and properties, of the class and of the bases that Aether keeps private."""
     names: set[str] = set()
     for base in cls.__mro__:
         if base is cls or (base.__module__.startswith("aether") and base.__name__.startswith("_")):
             names.update(vars(base))
-    calls = {"__call__", "__aenter__", "__aexit__", "__aiter__", "__anext__"}
-    return {name for name in names if not name.startswith("_") or name in calls}
+    names.discard("model_post_init")  # pydantic's hook, not the user's
+    if getattr(cls, "_is_protocol", False):
+        names.discard("__init__")  # typing puts one into every Protocol
+    return {name for name in names if not name.startswith("_") or name in SPECIAL}
 
 
 def returned(function: Any) -> str:
@@ -132,12 +171,20 @@ def describe(value: Any, name: str) -> Iterator[str]:
         yield f"{kind(value)}def {name}{signature(value)}"
     elif isinstance(value, str | int | float | None):
         yield f"{name} = {value!r}"
+    elif type(value).__module__ == "typing" or isinstance(value, GenericAlias):
+        yield f"{name}: alias of a type"
     else:
         yield f"{name}: {type(value).__name__}"
 
 
 def public_names(module: ModuleType) -> list[str]:
-    return sorted(getattr(module, "__all__", ()))
+    """`__all__`; where a package has none, what it brings in under a public name."""
+    brought_in = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    ]
+    return sorted(getattr(module, "__all__", brought_in))
 
 
 def lines() -> Iterator[str]:
