@@ -68,6 +68,11 @@ class Tool:
             )
         if not callable(self.handler):
             raise ToolError(f"The handler of tool {self.name!r} cannot be called.")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ToolError(
+                f"The timeout of tool {self.name!r} must be more than 0 seconds, or None for no "
+                f"limit, not {self.timeout!r}."
+            )
 
 
 class Provenance(Data):

@@ -490,3 +490,9 @@ def test_a_tool_made_by_hand_needs_an_object_schema(parameters: Any) -> None:
 def test_a_tool_made_by_hand_needs_a_handler_that_can_be_called() -> None:
     with pytest.raises(ToolError, match="handler"):
         Tool(name="x", description="", parameters={"type": "object"}, handler="print")  # type: ignore[arg-type]  # the point
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan")])
+def test_a_timeout_that_no_call_could_keep_is_refused(timeout: float) -> None:
+    with pytest.raises(ToolError, match="timeout"):
+        Tool("x", "", {"type": "object"}, print, timeout=timeout)
