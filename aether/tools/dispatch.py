@@ -93,7 +93,8 @@ async def dispatch_tool(
         except UnknownNameError:
             offered = {tool.name: tool for tool in list_tools(registry=registry)}
     tool = offered.get(call.name)
-    invocation = ToolInvocation(**dict(call), tool=tool, provenance=Provenance(source="user"))
+    own = {"tool": tool, "provenance": Provenance(source="user")}
+    invocation = ToolInvocation(**{**dict(call), **own})
     return await dispatch(invocation, tool, offered=tuple(offered), middleware=middleware)
 
 

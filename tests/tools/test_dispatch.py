@@ -547,6 +547,14 @@ async def test_a_call_by_hand_is_from_the_user() -> None:
     assert result.content == "3"
     assert seen[0].provenance.source == "user"
 
+    await dispatch_tool(
+        invocation("add", {"a": 1}, provenance=Provenance(source="model")),
+        tools=[add],
+        middleware=[look],
+    )
+
+    assert seen[1].provenance.source == "user"
+
 
 async def test_a_call_by_hand_to_an_unknown_tool_lists_close_matches() -> None:
     result = await dispatch_tool(ToolCall("1", "ad"), tools=[add])
