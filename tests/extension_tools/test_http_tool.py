@@ -123,7 +123,7 @@ async def refused(url: str, pages: Mapping[str, Page], **options: Any) -> tuple[
 class TestAnswers:
     async def test_status_url_and_type_come_before_the_body(self) -> None:
         result, transport = await get(
-            "HTTP://Example.com/a b".replace(" ", "%20"),
+            "HTTP://Example.com/a%20b",
             {"http://example.com/a%20b": text("hello", "text/html; charset=utf-8")},
         )
         assert result == (
@@ -255,6 +255,20 @@ class TestLimits:
         assert await self.body(page) == "é" * 5 + "\n[Truncated after 10 bytes: the body goes on.]"
         page = text(b"\xff" * 10)
         assert (await self.body(page)).startswith("\ufffd" * 3 + "\n[Truncated")
+
+    async def test_a_body_need_not_be_a_generator(self) -> None:
+        class Pieces:
+            def __aiter__(self) -> AsyncIterator[bytes]:
+                return self
+
+            async def __anext__(self) -> bytes:
+                return b"1234"
+
+        class Plain(Page):
+            def chunks(self) -> AsyncIterator[bytes]:
+                return Pieces()
+
+        assert (await self.body(Plain())).startswith("1234123412\n[Truncated")
 
     async def test_a_body_that_breaks_off_is_an_error_not_an_answer(self) -> None:
         page = Page(body=b"half", error=ProviderConnectionError("The body ended early."))
