@@ -201,7 +201,7 @@ def use_it_blocking(provider: LLMProvider) -> None:
 def configure() -> list[Aether]:
     registry = Registry()
     registry.add("llm_provider", "own", SampleProvider)
-    explicit = ProviderConfig(provider="own", model="own-1", api_key="k", timeout=10.0)
+    explicit = ProviderConfig(provider="own", model="own-1", api_key="k")
     return [
         Aether(config=explicit, registry=registry),
         Aether(config=ProviderConfig(provider="fake"), with_retry=False),
