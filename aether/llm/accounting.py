@@ -20,6 +20,7 @@ from aether.errors import (
     ProviderError,
     QuotaExceededError,
     RateLimitError,
+    RequestTimeoutError,
 )
 from aether.llm.call import CallContext
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
@@ -94,7 +95,7 @@ def settle_answer(
         entry.model = source.model or entry.model
         entry.provider = source.provider or entry.provider
         entry.request_id = source.request_id
-        characters = len(source.text)
+        characters = _written(source)
     entry.input_tokens = source.input_tokens
     entry.output_tokens = source.output_tokens
     entry.cache_read_tokens = source.cache_read_tokens
@@ -152,10 +153,16 @@ def record_attempt(
         settle_failure(entry, error, request, characters=characters)
 
 
+def _written(response: LLMResponse) -> int:
+    """The characters that the model wrote, reasoning and calls included."""
+    calls = sum(len(call.name) + len(str(call.arguments)) for call in response.tool_calls)
+    return len(response.text) + len(response.reasoning or "") + calls
+
+
 def _was_refused(error: BaseException | None) -> bool:
     if isinstance(error, _REFUSALS):
         return True
-    if isinstance(error, ProviderConnectionError):
+    if isinstance(error, ProviderConnectionError | RequestTimeoutError) and error.status is None:
         return error.kind in _NEVER_CONNECTED
     if isinstance(error, ProviderError):
         status = error.status

@@ -417,6 +417,7 @@ async def test_the_errors_of_the_transport_are_signed(transport: ScriptedTranspo
     [
         (ProviderConnectionError("x", kind="connect"), "not_billed"),
         (ProviderConnectionError("x", kind="tls"), "not_billed"),
+        (RequestTimeoutError("x", kind="connect"), "not_billed"),
         (ProviderConnectionError("x", kind="reset"), "unknown"),
         (RequestTimeoutError("x", kind="read"), "unknown"),
         (ProtocolError("x"), "unknown"),
@@ -472,6 +473,18 @@ async def test_an_answer_without_usage_is_estimated_and_says_nothing_of_it(
         assert response.output_tokens is None
         assert entry.state == "estimated"
         assert (entry.input_tokens, entry.output_tokens) == (5, 2)
+
+
+async def test_a_call_of_a_tool_is_estimated_by_what_was_written(
+    transport: ScriptedTransport,
+) -> None:
+    call = {"id": "c", "function": {"name": "add", "arguments": '{"a": "' + "x" * 400 + '"}'}}
+    message = {"content": None, "tool_calls": [call]}
+    transport.answers_json({"choices": [{"message": message, "finish_reason": "tool_calls"}]})
+    entry, _ = await book(provider(transport))
+    assert entry.state == "estimated"
+    assert entry.output_tokens is not None
+    assert 100 <= entry.output_tokens <= 110
 
 
 @pytest.mark.parametrize("body", [b"", b"<html></html>", b"[]", b'{"choices": []}'])
