@@ -376,6 +376,7 @@ def test_a_server_known_to_leave_out_the_reason_ends_with_its_end_mark() -> None
     ollama = VENDORS["ollama"]
     _, response = read(delta("x"), DONE, vendor=ollama)
     assert (response.finish_reason, response.text) == ("other", "x")
+    assert response.finish_reason_raw is None
     for values in ([delta("x")], [DONE], []):
         with pytest.raises(StreamInterruptedError):
             read(*values, vendor=ollama)

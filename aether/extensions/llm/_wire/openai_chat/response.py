@@ -90,7 +90,7 @@ class Answer(NamedTuple):
             output_tokens=tokens.output,
             tool_calls=calls,
             finish_reason=finish,
-            finish_reason_raw=self.finish_reason,
+            finish_reason_raw=self.finish_reason or None,
             cache_read_tokens=tokens.cache_read,
             cache_write_tokens=tokens.cache_write,
             reasoning_tokens=tokens.reasoning,

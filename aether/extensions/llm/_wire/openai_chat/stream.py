@@ -75,7 +75,7 @@ class ChatAssembly:
         self._by_index: dict[int, _Call] = {}
         self._usage: dict[str, Any] | None = None
         self._model: str | None = None
-        self._finish: str | None = None
+        self._finish: str | None = None  # "" where the server leaves it out
         self._warned = False
 
     @property
@@ -140,7 +140,7 @@ class ChatAssembly:
 
     def _end(self) -> Sequence[StreamChunk]:
         if self._finish is None and self._vendor.lenient_finish and self.has_content:
-            self._finish = "unknown"
+            self._finish = ""
             return self._release()
         return ()
 
@@ -152,9 +152,7 @@ class ChatAssembly:
             raise source.error(
                 ProtocolError, f"An event in the stream of {source.provider} is not JSON."
             ) from error
-        if type(chunk) is not dict:
-            expect(chunk, dict, "chunk", source)
-            return ()
+        chunk = expect(chunk, dict, "chunk", source)
         if name == "error" or chunk.get("error") or chunk.get("object") == "error":
             raise reported_error(chunk, source=source)
         if self._model is None:
@@ -165,10 +163,7 @@ class ChatAssembly:
         if not choices:
             return ()
         for choice in expect(choices, list, "choices", source):
-            if type(choice) is not dict:
-                raise source.error(
-                    ProtocolError, f"{source.provider} gave a choice that is no object."
-                )
+            choice = expect(choice, dict, "choice", source)  # noqa: PLW2901 - checked, not changed
             if not choice.get("index"):  # the others are alternatives, which nobody asked for
                 return self._add_choice(choice)
         return ()
