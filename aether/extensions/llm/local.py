@@ -39,8 +39,9 @@ class LocalProvider:
     waiting (about half a second for a model of 100 MB).
 
     `n_ctx` is the context of each call in tokens, and `n_parallel` how many calls run at once;
-    others wait. `progress` shows on stderr what is fetched and loaded: `None` means loading on a
-    terminal only, and fetching always. `api_key` is accepted, as by every provider, and not used.
+    others wait. `n_threads` is how many threads compute, by default half of the cores. `progress`
+    shows on stderr what is fetched and loaded: `None` means loading on a terminal only, and
+    fetching always. `api_key` is accepted, as by every provider, and not used.
 
     Tools work with every model: a grammar holds the reply to an answer or one call of an offered
     tool, whose arguments follow its schema as far as a grammar can say it. With an
@@ -56,14 +57,17 @@ class LocalProvider:
         model_path: str | Path | None = None,
         n_ctx: int = 4096,
         n_parallel: int = 2,
+        n_threads: int | None = None,
         progress: bool | None = None,
     ) -> None:
-        if n_ctx < 1 or n_parallel < 1:
-            raise ConfigurationError("n_ctx and n_parallel must be at least 1.")
+        if min(n_ctx, n_parallel, n_threads or 1) < 1:
+            raise ConfigurationError("n_ctx, n_parallel and n_threads must be at least 1.")
         self._reference = default_model or config.local_model()
         model = find_model(self._reference, path=model_path)
         self.default_model = model.name
-        self._engine = Engine(model, n_ctx=n_ctx, n_parallel=n_parallel, progress=progress)
+        self._engine = Engine(
+            model, n_ctx=n_ctx, n_parallel=n_parallel, n_threads=n_threads, progress=progress
+        )
         weakref.finalize(self, self._engine.close)  # also at exit
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:

@@ -11,10 +11,11 @@ constructor keeps Python's interpreter lock: while a model is loaded, other thre
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from aether.errors import (
     BadRequestError,
     ClientClosedError,
     ConfigurationError,
+    MissingExtraError,
     ProviderError,
 )
 from aether.extensions.llm._local.fetching import fetch_model
@@ -44,19 +46,28 @@ class Engine:
     """
 
     def __init__(
-        self, model: Model, *, n_ctx: int, n_parallel: int, progress: bool | None = None
+        self,
+        model: Model,
+        *,
+        n_ctx: int,
+        n_parallel: int,
+        n_threads: int | None = None,
+        progress: bool | None = None,
     ) -> None:
         self._model = model
         self._n_ctx = n_ctx
         self._n_parallel = n_parallel
+        self._n_threads = n_threads or _default_threads()
         self._progress = progress
         self._server: Any = None
         self._loading = threading.Lock()
         self._lock = threading.Lock()
-        self._calls: set[_Call] = set()
         self._closed = False
-        # As many threads as slots: a request that is cancelled while it waits never reaches one.
-        self._workers = ThreadPoolExecutor(n_parallel, thread_name_prefix="aether-local")
+        self._calls: set[_Call] = set()
+        self._waiting: deque[tuple[_Call, dict[str, Any]]] = deque()
+        # As many threads as slots, and only while there is work: Python waits for a pool's idle
+        # threads at exit before it can be seen that it exits.
+        self._threads: set[threading.Thread] = set()
 
     async def chunks(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The engine's chunks for a streaming request, as they come; one may be its error report.
@@ -69,13 +80,16 @@ class Engine:
             if self._closed:
                 raise ClientClosedError(CLOSED)
             self._calls.add(call)
-            work = self._workers.submit(self._answer, call, dict(body))
+            self._waiting.append((call, dict(body)))
+            if len(self._threads) < self._n_parallel:
+                thread = threading.Thread(target=self._work, name="aether-local")
+                self._threads.add(thread)
+                thread.start()
         try:
             while (chunk := await call.next()) is not None:
                 yield chunk
         finally:
             call.stopped = True
-            work.cancel()
             with self._lock:
                 self._calls.discard(call)
 
@@ -90,12 +104,28 @@ class Engine:
             calls = list(self._calls)
         for call in calls:
             call.end(ClientClosedError(CLOSED))
-        self._workers.shutdown(wait=False, cancel_futures=True)
 
     async def aclose(self) -> None:
         """As `close`, and wait until the memory is free; a model that is loading is waited for."""
         self.close()
-        await asyncio.to_thread(self._workers.shutdown)
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+
+    def _work(self) -> None:
+        while (task := self._next()) is not None:
+            self._answer(*task)
+
+    def _next(self) -> tuple[_Call, dict[str, Any]] | None:
+        """The next request that somebody waits for; `None` ends the thread."""
+        with self._lock:
+            while self._waiting and not _is_exiting():
+                call, body = self._waiting.popleft()
+                if not call.stopped:
+                    return call, body
+            self._threads.discard(threading.current_thread())
+            return None
 
     def _answer(self, call: _Call, body: dict[str, Any]) -> None:
         try:
@@ -121,7 +151,7 @@ class Engine:
             return server
 
     def _load(self) -> Any:
-        library = require("xllamacpp", extra="local")
+        library = _library()
         source = self._model.source
         path = source if isinstance(source, Path) else self._fetch(source)
         check_model_file(path)
@@ -138,7 +168,10 @@ class Engine:
                 ) from error
 
     def _fetch(self, source: Any) -> Path:
-        return fetch_model(source, progress=self._progress, stopping=lambda: self._closed)
+        return fetch_model(source, progress=self._progress, stopping=self._is_stopping)
+
+    def _is_stopping(self) -> bool:
+        return self._closed or _is_exiting()
 
     def _parameters(self, library: Any, path: Path) -> Any:
         parameters = library.CommonParams()
@@ -146,6 +179,8 @@ class Engine:
         parameters.model_alias = self._model.name
         parameters.n_parallel = self._n_parallel
         parameters.n_ctx = self._n_ctx * self._n_parallel  # the engine divides it among its slots
+        parameters.cpuparams.n_threads = self._n_threads
+        parameters.cpuparams_batch.n_threads = self._n_threads
         parameters.verbosity = -1  # not a line on stderr
         parameters.warmup = False
         parameters.cache_ram_mib = 0  # its default keeps up to 8 GiB of old prompts
@@ -175,8 +210,7 @@ class _Call:
 
     def take(self, chunk: dict[str, Any]) -> bool:
         """Called by the engine in its worker thread with each chunk. True stops the engine."""
-        # At exit Python waits for worker threads, after the main one: do not generate meanwhile.
-        if not threading.main_thread().is_alive():
+        if _is_exiting():
             self.stopped = True
         if not self.stopped:
             self._put(chunk)
@@ -193,6 +227,31 @@ class _Call:
             self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
         except RuntimeError:  # the loop was closed, and with it whoever waited
             self.stopped = True
+
+
+def _default_threads() -> int:
+    # The engine's threads wait for one another by spinning: where something else needs a core, one
+    # thread too many makes all of them slow (tried on two busy cores: two threads are ten times
+    # slower than one). Half of the cores leaves room, and is all of them where each counts twice.
+    usable = getattr(os, "sched_getaffinity", None)
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    return max(1, cores // 2)
+
+
+def _is_exiting() -> bool:
+    # At exit Python waits for all threads, after the main one has ended.
+    return not threading.main_thread().is_alive()
+
+
+def _library() -> Any:
+    try:
+        return require("xllamacpp", extra="local")
+    except MissingExtraError as error:
+        raise MissingExtraError(
+            f"{error} (it has wheels for Linux with glibc on x86_64 and aarch64, for macOS 13 and "
+            "newer, and for Windows on x86_64).",
+            name=error.name,
+        ) from error
 
 
 def _refused(error: Exception, model: str) -> ProviderError:
