@@ -20,7 +20,12 @@ SMOKE = Path(__file__).with_name("smoke.py")
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
     result = subprocess.run(
-        [str(part) for part in command], cwd=cwd, stdout=subprocess.PIPE, text=True, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if result.returncode != 0:
         sys.exit(f"failed: {' '.join(str(part) for part in command)}\n{result.stdout}")

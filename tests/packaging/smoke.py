@@ -25,7 +25,8 @@ async def main() -> None:
     assert not loaded, f"loaded without need: {loaded}"
 
     try:
-        aether.Aether(config=aether.ProviderConfig(provider="local"))
+        async with aether.Aether(config=aether.ProviderConfig(provider="local")) as client:
+            await client.ask("Without the engine?")
     except aether.AetherError as error:
         assert "aether-framework[local]" in str(error), error
     else:
