@@ -375,6 +375,6 @@ def test_a_wrong_shape_is_an_answer_or_an_error_of_ours(data: st.DataObject) -> 
     try:
         response = parse(value, vendor=vendor)
     except AetherError as error:
-        assert len(str(error)) <= 500  # noqa: PT017 - either outcome is one that is promised
+        assert len(str(error)) <= 500
     else:
         assert isinstance(response, LLMResponse)
