@@ -197,9 +197,8 @@ class LLMResponse(Data):
 
     def model_post_init(self, _: Any, /) -> None:
         if self.message is None:
-            self.__dict__["message"] = Message(
-                role="assistant", content=self.text, tool_calls=self.tool_calls
-            )
+            message = Message(role="assistant", content=self.text, tool_calls=self.tool_calls)
+            object.__setattr__(self, "message", message)
 
     @property
     def usage(self) -> TokenUsage:

@@ -17,7 +17,7 @@ import asyncio
 import gc
 import gzip
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -525,7 +525,7 @@ async def _read(transport: Transport, server: RawServer | str, **options: Any) -
         return [piece async for piece in answer.chunks()]
 
 
-async def _as_generator(answer: Any) -> Any:
+async def _as_generator(answer: Any) -> AsyncGenerator[bytes, None]:
     async for piece in answer.chunks():
         yield piece
 
