@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parents[2] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
 TITLES = [
     re.findall(r"^## (.*)$", README.read_text(encoding="utf-8").split(block)[0], re.MULTILINE)[-1]
     for block in BLOCKS
