@@ -71,7 +71,7 @@ def test_tools_leave_an_answer_or_one_call() -> None:
     schema = reply_schema(request(tools=[ADD, NOW]))
     assert schema is not None
     answer, add, now = schema["anyOf"]
-    assert answer["properties"] == {"answer": {"type": "string"}}
+    assert answer["properties"] == {"answer": {"type": "string", "minLength": 1}}
     assert add["properties"]["tool"] == {"const": "add"}
     assert add["properties"]["arguments"]["required"] == ["a", "b"]
     assert now["properties"]["tool"] == {"const": "now"}

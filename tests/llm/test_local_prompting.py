@@ -90,6 +90,22 @@ def test_calls_and_results_are_told_as_text() -> None:
     ]
 
 
+def test_model_that_has_a_result_is_asked_to_answer() -> None:
+    messages = [
+        Message("assistant", tool_calls=[CALL]),
+        Message("tool", "42", tool_call_id="call_1"),
+    ]
+    last = render_messages(messages, [ADD])[-1]
+    assert last["content"].startswith("Result of add: 42\n\nNow answer")
+    going_on = [*messages, Message("user", "And 1 + 1?")]
+    assert "Now answer" not in render_messages(going_on, [ADD])[-1]["content"]
+
+
+def test_request_without_messages_is_refused() -> None:
+    with pytest.raises(InputError, match="no messages"):
+        render_messages([])
+
+
 def test_failed_result_says_so() -> None:
     messages = [
         Message("assistant", tool_calls=[CALL]),
@@ -126,6 +142,7 @@ def test_content_that_is_no_text_is_refused(part: Any) -> None:
             st.sampled_from(["system", "user", "assistant", "tool"]),
             st.text(min_size=1, max_size=5),
         ),
+        min_size=1,
         max_size=12,
     ),
     st.booleans(),

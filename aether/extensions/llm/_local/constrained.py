@@ -51,7 +51,7 @@ def reply_schema(request: LLMRequest) -> dict[str, Any] | None:
     """The JSON Schema of the reply in the engine's words, or `None` where any text will do."""
     tools, must_call = offered_tools(request)
     definitions: dict[str, Any] = {}
-    answer: dict[str, Any] = {"type": "string"}
+    answer: dict[str, Any] = {"type": "string", "minLength": 1}
     if request.output_schema is not None:
         answer = simplify_schema(request.output_schema, definitions, of="the output")
     elif not tools:

@@ -25,11 +25,16 @@ You can use these tools:
 To use a tool, reply with {{"tool": name, "arguments": {{...}}}}. \
 To answer, reply with {{"answer": text}}."""
 
+# Without it, a small model answers a result with the same call, again and again.
+_AFTER_RESULTS = "Now answer, or use another tool if you need one."
+
 
 def render_messages(
     messages: Sequence[Message], tools: Sequence[ToolSpec] = ()
 ) -> list[dict[str, str]]:
-    """Messages of `role` and `content`. `InputError` for content that is no text."""
+    """Messages of `role` and `content`. `InputError` if there are none, or one is not text."""
+    if not messages:
+        raise InputError("The request has no messages.")
     system = [_text(message) for message in messages if message.role == "system"]
     if tools:
         system.append(_TOOLS.format(tools="\n".join(map(_describe, tools))))
@@ -46,6 +51,8 @@ def render_messages(
             rendered[-1]["content"] = _joined([rendered[-1]["content"], content])
         else:
             rendered.append({"role": role, "content": content})
+    if tools and messages[-1].role == "tool":
+        rendered[-1]["content"] = _joined([rendered[-1]["content"], _AFTER_RESULTS])
     return rendered
 
 
