@@ -9,10 +9,11 @@ import asyncio
 import inspect
 import logging
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from aether.errors import StreamInterruptedError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
@@ -105,21 +106,24 @@ class OwnedStream(Generic[T]):
     died of an exception keeps its frame, and with it this stream, alive until somebody looks.
     """
 
-    __slots__ = ("__weakref__", "_creator", "_generator", "_reader")
+    __slots__ = ("__weakref__", "_cut_short", "_generator", "_reader")
 
     def __init__(self, generator: AsyncGenerator[T, None]) -> None:
         self._generator = generator
         self._reader: asyncio.Task[Any] | None = None
-        self._creator = _current_task()
+        self._cut_short = False
+        """Whether it was closed, before its end, because its reader had ended."""
 
     def __aiter__(self) -> OwnedStream[T]:
         return self
 
-    async def __anext__(self) -> T:
-        reader = asyncio.current_task()
+    def __anext__(self) -> Awaitable[T]:
+        # Not async: the reader is the task that asks, also where another one waits for the item, as
+        # in `asyncio.wait_for(anext(stream), ...)` of Python 3.11.
+        reader = _current_task()
         if reader is not self._reader:
             self._follow(reader)
-        return await self._generator.__anext__()
+        return self._generator.__anext__()
 
     async def aclose(self) -> None:
         """Stop and release everything. Twice is fine."""
@@ -146,9 +150,14 @@ class OwnedStream(Generic[T]):
         return self._generator
 
     def _follow(self, reader: asyncio.Task[Any] | None) -> None:
-        if reader is not None and _reads_one_item(reader):
-            reader = self._creator
-        if reader is None or reader is self._reader:
+        if self._cut_short:
+            raise StreamInterruptedError(
+                "This stream was closed when the task that read it ended. Read a stream to its end "
+                "in one task, or ask again.",
+                kind="abandoned",
+                retryable=False,
+            )
+        if reader is None:
             return
         self._reader = reader
         ended = weakref.WeakMethod(self._reader_ended)
@@ -163,7 +172,8 @@ class OwnedStream(Generic[T]):
     def _reader_ended(self, reader: asyncio.Task[Any]) -> None:
         if reader is not self._reader:
             return
-        self._reader = self._creator = None
+        self._reader = None
+        self._cut_short = getattr(self._generator, "ag_frame", None) is not None
         closing = reader.get_loop().create_task(self._close_quietly())
         _closing.add(closing)
         closing.add_done_callback(_closing.discard)
@@ -181,11 +191,5 @@ _closing: set[asyncio.Task[None]] = set()
 def _current_task() -> asyncio.Task[Any] | None:
     try:
         return asyncio.current_task()
-    except RuntimeError:  # no loop is running yet
+    except RuntimeError:  # no loop is running: its items are asked for one by one
         return None
-
-
-def _reads_one_item(task: asyncio.Task[Any]) -> bool:
-    # `asyncio.wait_for(anext(stream), ...)` of Python 3.11 reads each item in a task of its own.
-    name = getattr(task.get_coro(), "__qualname__", "")
-    return name in ("OwnedStream.__anext__", "_wrap_awaitable")

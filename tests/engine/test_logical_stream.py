@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -266,3 +266,43 @@ async def test_asking_and_streaming_give_the_same_text_and_usage() -> None:
                 (text, usage.total_requests, usage.total_input_tokens, usage.total_output_tokens)
             )
     assert results[0] == results[1]
+
+
+async def test_reading_on_after_the_reader_has_ended_is_an_error_and_no_early_end() -> None:
+    async with Aether(FakeProvider("one two three")) as client:
+        stream = client.stream_text("go")
+
+        async def read_one() -> str:
+            return await anext(stream)
+
+        reader = asyncio.create_task(read_one())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert reader.result() == "one "
+        with pytest.raises(StreamInterruptedError, match="task that read it"):
+            await anext(stream)
+
+
+async def test_a_stream_that_was_read_to_its_end_has_just_ended_for_everybody() -> None:
+    async with Aether(FakeProvider("one two")) as client:
+        stream = client.stream_text("go")
+
+        async def read_all() -> list[str]:
+            return [text async for text in stream]
+
+        assert await asyncio.create_task(read_all()) == ["one ", "two"]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert await read_all() == []
+
+
+async def test_a_reader_may_hand_its_stream_to_the_next_one() -> None:
+    async with Aether(FakeProvider("one two three")) as client:
+        stream = client.stream_text("go")
+        first = await anext(stream)
+        rest = await asyncio.create_task(_rest(stream))
+    assert first + rest == "one two three"
+
+
+async def _rest(stream: AsyncIterator[str]) -> str:
+    return "".join([text async for text in stream])
