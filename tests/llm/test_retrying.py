@@ -36,6 +36,7 @@ from aether.errors import (
     ServerError,
     StreamInterruptedError,
 )
+from aether.extensions.llm._pacing import Pace
 from aether.extensions.llm.retrying import RetryingProvider
 from aether.llm.contracts import CallContext, LLMRequest, LLMResponse, Message, StreamChunk
 from tests.llm.scripted import (
@@ -433,6 +434,71 @@ class TestGate:
         assert all(isinstance(result, RateLimitError) for result in results)
         assert clock.now <= 1000.0 + 3 * 120.0
 
+    @pytest.mark.parametrize(("first", "second"), [(10.0, 30.0), (30.0, 10.0)])
+    async def test_the_latest_of_several_times_counts(self, first: float, second: float) -> None:
+        clock, starts = Clock(), []
+
+        async def refuse_late() -> None:
+            await clock.sleep(5.0)
+            raise RateLimitError("no", retry_after=second)
+
+        async def answer() -> LLMResponse:
+            starts.append(clock.now)
+            return an_answer()
+
+        # The second call is under way already when the first is refused.
+        script = (refuse_late, RateLimitError("no", retry_after=first), answer)
+        stack, _ = self.stack(clock, *script, random=lambda: 0.0)
+
+        async def arrive_later() -> Any:
+            await clock.sleep(6.0)
+            return await stack.complete(a_request())
+
+        early = [stack.complete(a_request()) for _ in range(2)]
+        await clock.run(*early, arrive_later())
+        assert len(starts) == 3
+        assert min(starts) == 1000.0 + max(first, 5.0 + second)
+
+    async def test_the_waits_of_a_call_are_added_up_against_the_cap(self) -> None:
+        clock = Clock()
+
+        async def refuse_late() -> None:
+            await clock.sleep(90.0)
+            raise RateLimitError("no", retry_after=100.0)
+
+        stack, provider = self.stack(
+            clock, refuse_late, RateLimitError("no", retry_after=100.0), an_answer()
+        )
+        results = await clock.run(*(stack.complete(a_request()) for _ in range(2)))
+        assert results[0] == an_answer()
+        assert isinstance(results[1], RateLimitError)
+        assert results[1].retry_after == 90.0
+        assert results[1].attempts == 1
+        assert provider.calls == 3
+
+    async def test_the_spread_keeps_to_the_deadline(self) -> None:
+        clock, starts = Clock(), []
+
+        async def answer() -> LLMResponse:
+            starts.append(clock.now)
+            return an_answer()
+
+        stack, _ = self.stack(clock, RateLimitError("no", retry_after=10.0), answer)
+        deadline = clock.now + 10.1
+        requests = [a_request(context=CallContext(deadline=deadline)) for _ in range(5)]
+        await clock.run(*map(stack.complete, requests))
+        assert len(starts) == 5
+        assert max(starts) <= deadline
+
+    async def test_a_503_that_names_a_time_holds_back_nobody_else(self) -> None:
+        clock = Clock()
+        stack, _ = self.stack(clock, OverloadedError("no", retry_after=10.0), an_answer())
+        failed = asyncio.ensure_future(stack.complete(a_request()))
+        await clock.settle()
+        assert await stack.complete(a_request()) == an_answer()
+        assert clock.now == 1000.0
+        await clock.run(failed)
+
     async def test_a_cancelled_waiter_leaves_the_queue(self) -> None:
         clock = Clock()
         stack, _ = self.stack(clock, RateLimitError("no", retry_after=10.0), an_answer())
@@ -490,6 +556,27 @@ class TestBudget:
             await outcome(clock, stack)
         assert (await outcome(clock, stack)).attempts == 2
         assert (await outcome(clock, stack)).attempts == 1
+
+    async def test_a_stream_that_succeeds_puts_back_what_it_took(self) -> None:
+        clock = Clock()
+        script: list[Any] = [ServerError("no"), deltas("42")] * 100
+        stack = retrying(Scripted(*script), clock)
+        for _ in range(100):
+            [chunks] = await clock.run(collect(stack.stream(a_request())))
+            assert chunks[-1].is_final
+
+    def test_a_retry_that_helped_earns_nothing_on_top(self) -> None:
+        pace = Pace()
+        assert sum(pace.take_retry() for _ in range(30)) == 20
+        pace.put_back(1)
+        assert [pace.take_retry(), pace.take_retry()] == [True, False]
+        for _ in range(9):
+            pace.put_back(0)
+            assert not pace.take_retry()
+        pace.put_back(0)
+        assert [pace.take_retry(), pace.take_retry()] == [True, False]
+        pace.put_back(1000)
+        assert sum(pace.take_retry() for _ in range(30)) == 20
 
     async def test_each_model_has_its_own(self) -> None:
         clock, provider = Clock(), Scripted(ServerError("no"))
@@ -550,13 +637,14 @@ class TestStreams:
     )
     async def test_nothing_is_repeated_after_the_first_content(self, content: StreamChunk) -> None:
         clock = Clock()
-        provider = Scripted([content, ServerError("no", status=500)], deltas("again"))
+        failure = ServerError("no", status=500, retry_after=7.0)
+        provider = Scripted([content, failure], deltas("again"))
         stream = retrying(provider, clock).stream(a_request())
         [(text, error)] = await clock.run(text_until_error(stream))
         assert text == content.text
         assert isinstance(error, StreamInterruptedError)
         assert isinstance(error.__cause__, ServerError)
-        assert error.status == 500
+        assert (error.status, error.retry_after) == (500, 7.0)
         assert error.partial is not None
         assert error.partial.text == content.text
         assert error.attempts == provider.calls == 1
@@ -673,6 +761,12 @@ class TestLedger:
         ]
         assert {(entry.provider, entry.model) for entry in entries} == {("ollama", MODEL)}
         assert (entries[2].input_tokens, entries[2].output_tokens) == (10, 5)
+
+    async def test_without_a_model_the_default_one_is_meant(self) -> None:
+        context, clock = CallContext(), Clock()
+        stack = retrying(Scripted(ServerError("no"), default_model="m"), clock, max_attempts=1)
+        await outcome(clock, stack, model=None, context=context)
+        assert [entry.model for entry in context.entries] == ["m"]
 
     async def test_unknown_usage_is_estimated_and_says_so(self) -> None:
         answer = an_answer("x" * 10, input_tokens=None, output_tokens=None)
