@@ -28,8 +28,7 @@ from aether.errors import (
     MissingExtraError,
     ProviderError,
 )
-from aether.extensions.llm._local.fetching import fetch_model
-from aether.extensions.llm._local.models import Model, check_model_file
+from aether.extensions.llm._local.models import HubReference, Model, check_model_file
 from aether.extensions.llm._local.progress import loading_line
 from aether.extensions.llm._wire.errors import clean
 
@@ -61,7 +60,7 @@ class Engine:
         self._progress = progress
         self._server: Any = None
         self._loading = threading.Lock()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # close() may come from the collector, in the middle of it
         self._closed = False
         self._calls: set[_Call] = set()
         self._waiting: deque[tuple[_Call, dict[str, Any]]] = deque()
@@ -79,12 +78,12 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise ClientClosedError(CLOSED)
-            self._calls.add(call)
-            self._waiting.append((call, dict(body)))
             if len(self._threads) < self._n_parallel:
                 thread = threading.Thread(target=self._work, name="aether-local")
-                self._threads.add(thread)
                 thread.start()
+                self._threads.add(thread)
+            self._calls.add(call)
+            self._waiting.append((call, dict(body)))
         try:
             while (chunk := await call.next()) is not None:
                 yield chunk
@@ -167,7 +166,9 @@ class Engine:
                     f"n_parallel={self._n_parallel})."
                 ) from error
 
-    def _fetch(self, source: Any) -> Path:
+    def _fetch(self, source: HubReference) -> Path:
+        from aether.extensions.llm._local.fetching import fetch_model
+
         return fetch_model(source, progress=self._progress, stopping=self._is_stopping)
 
     def _is_stopping(self) -> bool:
