@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from types import TracebackType
@@ -106,11 +107,12 @@ class OwnedStream(Generic[T]):
     died of an exception keeps its frame, and with it this stream, alive until somebody looks.
     """
 
-    __slots__ = ("__weakref__", "_cut_short", "_generator", "_reader")
+    __slots__ = ("__weakref__", "_cut_short", "_generator", "reader")
 
     def __init__(self, generator: AsyncGenerator[T, None]) -> None:
         self._generator = generator
-        self._reader: asyncio.Task[Any] | None = None
+        self.reader: asyncio.Task[Any] | threading.Thread | None = None
+        """The task that reads it, until that ends. Who detached it says himself who reads."""
         self._cut_short = False
         """Whether it was closed, before its end, because its reader had ended."""
 
@@ -121,7 +123,7 @@ class OwnedStream(Generic[T]):
         # Not async: the reader is the task that asks, also where another one waits for the item, as
         # in `asyncio.wait_for(anext(stream), ...)` of Python 3.11.
         reader = _current_task()
-        if reader is not self._reader:
+        if reader is not self.reader:
             self._follow(reader)
         return self._generator.__anext__()
 
@@ -140,11 +142,6 @@ class OwnedStream(Generic[T]):
     ) -> None:
         await self._generator.aclose()
 
-    @property
-    def reader(self) -> asyncio.Task[Any] | None:
-        """The task that reads it, from its first item until that task ends."""
-        return self._reader
-
     def detach(self) -> AsyncGenerator[T, None]:
         """The bare generator, for who reads it from changing tasks and closes it himself."""
         return self._generator
@@ -159,7 +156,7 @@ class OwnedStream(Generic[T]):
             )
         if reader is None:
             return
-        self._reader = reader
+        self.reader = reader
         ended = weakref.WeakMethod(self._reader_ended)
 
         def on_end(task: asyncio.Task[Any]) -> None:
@@ -170,9 +167,9 @@ class OwnedStream(Generic[T]):
         reader.add_done_callback(on_end)
 
     def _reader_ended(self, reader: asyncio.Task[Any]) -> None:
-        if reader is not self._reader:
+        if reader is not self.reader:
             return
-        self._reader = None
+        self.reader = None
         self._cut_short = getattr(self._generator, "ag_frame", None) is not None
         closing = reader.get_loop().create_task(self._close_quietly())
         _closing.add(closing)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
 from aether.errors import SessionConflictError, SessionError, SessionSaveError
@@ -33,6 +32,10 @@ class Stored:
     system: Message | None = None
     rest: tuple[Message, ...] = ()
 
+    def messages(self, system: Message | None) -> list[Message]:
+        """All of them, with `system` for a system message."""
+        return [*self.rest] if system is None else [system, *self.rest]
+
     def continues(self, before: Stored) -> bool:
         """Whether nothing but turns was added since: no turn was taken away or rewritten."""
         return self.rest[: len(before.rest)] == before.rest
@@ -45,6 +48,7 @@ class History:
         self._store = store
         self._session_id = session_id
         self._append = getattr(store, "append", None)
+        self._replace = getattr(store, "replace", None)
         self._label = f"session {_shown(session_id)} ({type(store).__name__})"
 
     async def load(self) -> Stored:
@@ -78,27 +82,21 @@ class History:
 
     async def add(
         self,
-        turn: Sequence[Message],
+        turn: tuple[Message, ...],
         *,
         system: Message | None,
         before: Stored,
         response: LLMResponse,
     ) -> None:
-        """Store a turn whose answer was made from `before`, and `system` if it is another now.
+        """Store a turn whose answer was made from `before`, with `system` for a system message.
 
         Turns that others stored meanwhile stay, and this one comes behind them. Raises
         `SessionConflictError` if that did not succeed in `MAX_TRIES` tries, or if stored turns
-        have gone: the session was cleared. Cancelling waits until the store has answered.
+        have gone: the session was cleared. A turn that the store kept although it was cancelled
+        is taken back.
         """
-        await _to_its_end(self._add(tuple(turn), system, before, response))
-
-    async def _add(
-        self,
-        turn: tuple[Message, ...],
-        system: Message | None,
-        before: Stored,
-        response: LLMResponse,
-    ) -> None:
+        if system == before.system:
+            system = None  # so that a newer one of somebody else stays
         current = before if self._append is not None else await self._reload(before, response)
         conflict: SessionConflictError | None = None
         for attempt in range(MAX_TRIES):
@@ -106,18 +104,12 @@ class History:
                 await asyncio.sleep(random.random() * LONGEST_PAUSE_SECONDS)  # noqa: S311
                 current = await self._reload(before, response)
             try:
-                await self._put(current, turn, system)
+                await self._put(current, turn, system, response)
             except SessionConflictError as error:
                 conflict = error
-            except Exception as error:
-                # A store may fail to report what it did do, and then all of the turn is there.
-                if await self._has(turn, current, response):
-                    return
-                raise SessionSaveError(
-                    f"The model answered, but storing the turn in {self._label} failed: "
-                    f"{_reason(error)} The answer is in error.response; history is as before.",
-                    response=response,
-                ) from error
+            except asyncio.CancelledError:
+                await self._take_back(current, turn)
+                raise
             else:
                 return
         raise SessionConflictError(
@@ -127,18 +119,58 @@ class History:
         ) from conflict
 
     async def _put(
+        self,
+        current: Stored,
+        turn: tuple[Message, ...],
+        system: Message | None,
+        response: LLMResponse,
+    ) -> None:
+        try:
+            await self._write(current, turn, system)
+        except SessionConflictError:
+            raise
+        except Exception as error:
+            # A store may fail to report what it did do, and then all of the turn is there.
+            if not await self._has(turn, current, response):
+                raise SessionSaveError(
+                    f"The model answered, but storing the turn in {self._label} failed: "
+                    f"{_reason(error)} The answer is in error.response; history is as before.",
+                    response=response,
+                ) from error
+
+    async def _write(
         self, current: Stored, turn: tuple[Message, ...], system: Message | None
     ) -> None:
-        if system == current.system:
-            system = None
-        head = () if system is None else (system,)
-        if self._append is not None:
-            await self._append(self._session_id, (*head, *turn), expected_length=current.length)
+        system = system or current.system
+        head = [] if system is None or system == current.system else [system]
+        whole = [*current.messages(system), *turn]
+        if self._append is None:
+            self._warn_once()
+            await self._store.save(self._session_id, whole)
+        elif head and current.length and self._replace is not None:
+            await self._replace(self._session_id, whole, expected_length=current.length)
+        else:
+            await self._append(self._session_id, [*head, *turn], expected_length=current.length)
+
+    async def _take_back(self, current: Stored, turn: tuple[Message, ...]) -> None:
+        """Undo a write that was cancelled after all, unless somebody has written behind it."""
+        before = current.messages(current.system)
+        try:
+            now = await self.load()
+            if now.rest != current.rest + turn:
+                return
+            if self._replace is not None:
+                await self._replace(self._session_id, before, expected_length=now.length)
+            elif self._append is not None:
+                _log.warning("a cancelled turn stays in %s, which has no replace()", self._label)
+            elif before:
+                await self._store.save(self._session_id, before)
+            else:
+                await self._store.delete(self._session_id)
+        except SessionConflictError:
             return
-        self._warn_once()
-        if not head and current.system is not None:
-            head = (current.system,)
-        await self._store.save(self._session_id, [*head, *current.rest, *turn])
+        except Exception as error:  # noqa: BLE001 - the cancellation is what the caller gets
+            _log.warning("a cancelled turn may stay in %s: %s", self._label, _reason(error))
 
     async def _reload(self, before: Stored, response: LLMResponse) -> Stored:
         try:
@@ -178,20 +210,6 @@ class History:
                 "%s has no append(): where two writers share a session, turns may be lost",
                 kind.__name__,
             )
-
-
-async def _to_its_end(work: Awaitable[None]) -> None:
-    """Await it, and raise a cancellation that came meanwhile only afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from (None if task.cancelled() else task.exception())
-    task.result()
 
 
 def _reason(error: Exception) -> str:

@@ -10,12 +10,12 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Self
 
 __all__ = ["Turn", "TurnQueue"]
 
-Owner = Callable[[], "asyncio.Task[Any] | None"]
-"""Says which task a turn belongs to now; a weak reference to a task is one."""
+Owner = Callable[[], object]
+"""Says which task or thread a turn belongs to now, if any; a weak reference to one is an owner."""
 
 
 class _Place:
@@ -86,10 +86,10 @@ class TurnQueue:
             raise
         return turn
 
-    def belongs_to(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether the turn under way is this task's: waiting for its end would never end."""
+    def belongs_to(self, caller: object) -> bool:
+        """Whether the turn under way is the caller's, who would wait for its end without end."""
         current = self._current
-        return task is not None and current is not None and current.owner() is task
+        return caller is not None and current is not None and current.owner() is caller
 
     def _leave(self, place: _Place) -> None:
         with self._guard:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from aether.llm.messages import Message
 from aether.registry import declare_builtins
 
-__all__ = ["KIND", "AppendingSessionStore", "SessionStore"]
+__all__ = ["KIND", "AppendingSessionStore", "ReplacingSessionStore", "SessionStore"]
 
 KIND = "session_store"
 
@@ -45,6 +45,25 @@ class AppendingSessionStore(SessionStore, Protocol):
 
         Else raise `SessionConflictError` and change nothing. One atomic step, also between
         processes. Only when it returns are the messages stored.
+        """
+        ...
+
+
+@runtime_checkable
+class ReplacingSessionStore(AppendingSessionStore, Protocol):
+    """A store that can also rewrite a session only if nobody else wrote to it.
+
+    Without it a new system prompt is appended, and the last one counts; and a turn whose storing
+    was cancelled too late to be prevented stays stored.
+    """
+
+    async def replace(
+        self, session_id: str, messages: Sequence[Message], *, expected_length: int
+    ) -> None:
+        """Put `messages` in place of all, if the session holds exactly `expected_length` now.
+
+        Else raise `SessionConflictError` and change nothing. No messages: forget the session. One
+        atomic step, also between processes.
         """
         ...
 

@@ -16,7 +16,7 @@ from aether.llm.messages import LLMResponse, Message, StreamChunk
 from aether.llm.scope import current_scope
 from aether.llm.streaming import OwnedStream, text_of
 from aether.memory._history import History, Stored
-from aether.memory._turns import Owner, TurnQueue
+from aether.memory._turns import Owner, Turn, TurnQueue
 from aether.memory.contracts import SessionStore
 
 if TYPE_CHECKING:
@@ -44,15 +44,16 @@ class Session:
 
     A turn is the user's message and the model's final text; tool turns in between are not kept.
     It is stored, whole, when the model has answered and before the answer is handed out. A turn
-    that fails, is cancelled or whose stream is left early leaves the history as it was; once
-    storing has begun, a cancellation waits for its end.
+    that fails, is cancelled (also while it is being stored) or whose stream is left early leaves
+    the history as it was.
 
     Turns run one at a time, in the order in which they were asked for; a stream asks when its
     first item is read. Asking a session from inside its own turn (from a tool that it runs, or
-    while reading its stream) raises `SessionError`.
+    from the task that reads its stream) raises `SessionError`.
 
-    A prompt may be a sequence of user and assistant messages that ends with the user's: all of
-    them are stored. The options are those of `Aether.ask`.
+    A prompt may be a sequence of user and assistant messages, without tool calls, that ends with
+    the user's: all of them are stored. The options are those of `Aether.ask`. An empty system
+    prompt is none.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class Session:
         self._conversation = conversation
         self._history = History(store, session_id)
         self._queue = TurnQueue()
-        self._system = system
+        self._system: Message | None = None
+        if system is not None:
+            self.set_system(system)
 
     @property
     def session_id(self) -> str:
@@ -80,7 +83,9 @@ class Session:
 
     def set_system(self, system: str) -> None:
         """Put another system prompt in place of the stored one, from the next turn."""
-        self._system = system
+        if not isinstance(system, str):
+            raise TypeError(f"a system prompt is a string, not {type(system).__name__}")
+        self._system = Message(role="system", content=system) if system else None
 
     async def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
         """The model's final text, which is stored when this returns."""
@@ -94,12 +99,11 @@ class Session:
         `SessionSaveError` and `SessionConflictError` carry the response that could not be stored.
         """
         asked = _as_turn(prompt)
-        self._refuse_reentry()
-        with await self._queue.take(_owner(asyncio.current_task())):
+        with await self._begin(_this_task()):
             before = await self._history.load()
-            system = self._system_message(before)
+            system = self._system or before.system
             response = await self._conversation.complete_turn(
-                _transcript(system, before, asked), session=self, options=options
+                [*before.messages(system), *asked], session=self, options=options
             )
             await self._store(asked, response, system, before)
         return response
@@ -118,27 +122,38 @@ class Session:
         asked = _as_turn(prompt)
         return _owned(lambda owner: text_of(self._chunks(asked, options, owner)))
 
+    def refuse_reentry(self, caller: object) -> None:
+        """Raise `SessionError` inside a turn of this session, or if `caller` reads its stream.
+
+        For who calls on behalf of another: `caller` is the task or thread that would wait.
+        """
+        scope = current_scope.get()
+        inside = scope is not None and any(session is self for session in scope.sessions)
+        if inside or self._queue.belongs_to(caller):
+            raise SessionError(
+                f"Session {self._session_id[:80]!r} was asked from inside its own turn, which "
+                "cannot end before it has an answer. Use another session, or finish the turn first."
+            )
+
     async def history(self) -> list[Message]:
         """What is stored: the system message, if any, and the turns. Waits for no turn."""
         stored = await self._history.load()
-        return [*_as_list(stored.system), *stored.rest]
+        return stored.messages(stored.system)
 
     async def clear(self) -> None:
         """Forget all that is stored, after the turns that were asked for before."""
-        self._refuse_reentry()
-        with await self._queue.take(_owner(asyncio.current_task())):
+        with await self._begin(_this_task()):
             await self._history.delete()
 
     async def _chunks(
         self, asked: tuple[Message, ...], options: Mapping[str, Any], owner: Owner
     ) -> AsyncGenerator[StreamChunk, None]:
-        self._refuse_reentry()
         final: StreamChunk | None = None
-        with await self._queue.take(owner):
+        with await self._begin(owner):
             before = await self._history.load()
-            system = self._system_message(before)
+            system = self._system or before.system
             chunks = self._conversation.stream_turn(
-                _transcript(system, before, asked), session=self, options=options
+                [*before.messages(system), *asked], session=self, options=options
             )
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -163,19 +178,9 @@ class Session:
         answered = Message(role="assistant", content=content, provider_state=answer.provider_state)
         await self._history.add((*asked, answered), system=system, before=before, response=response)
 
-    def _system_message(self, before: Stored) -> Message | None:
-        if self._system is None:
-            return before.system
-        return Message(role="system", content=self._system)
-
-    def _refuse_reentry(self) -> None:
-        scope = current_scope.get()
-        inside = scope is not None and any(session is self for session in scope.sessions)
-        if inside or self._queue.belongs_to(asyncio.current_task()):
-            raise SessionError(
-                f"Session {self._session_id[:80]!r} was asked from inside its own turn, which "
-                "cannot end before it has an answer. Use another session, or finish the turn first."
-            )
+    async def _begin(self, owner: Owner) -> Turn:
+        self.refuse_reentry(owner())
+        return await self._queue.take(owner)
 
     def __repr__(self) -> str:
         return f"Session({self._session_id[:80]!r})"
@@ -190,27 +195,18 @@ def _as_turn(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
             raise TypeError(
                 f"a prompt is a string or a sequence of Message, not of {type(message).__name__}"
             )
-        if message.role not in ("user", "assistant"):
+        if message.role not in ("user", "assistant") or message.tool_calls:
             raise InputError(
-                f"A session's prompt has user and assistant messages, not {message.role!r}: the "
-                "system prompt is given to client.session(id, system=...)."
+                "A session's prompt has user and assistant messages without tool calls, as its "
+                "history has; the system prompt is given to client.session(id, system=...)."
             )
     if not messages or messages[-1].role != "user":
         raise InputError("A session's prompt ends with a user message.")
     return messages
 
 
-def _transcript(
-    system: Message | None, before: Stored, asked: tuple[Message, ...]
-) -> list[Message]:
-    return [*_as_list(system), *before.rest, *asked]
-
-
-def _as_list(message: Message | None) -> list[Message]:
-    return [] if message is None else [message]
-
-
-def _owner(task: asyncio.Task[Any] | None) -> Owner:
+def _this_task() -> Owner:
+    task = asyncio.current_task()
     return (lambda: None) if task is None else weakref.ref(task)
 
 
@@ -218,7 +214,7 @@ def _owned(make: Callable[[Owner], AsyncGenerator[T, None]]) -> OwnedStream[T]:
     """The stream whose turn belongs to whichever task reads it."""
     own: weakref.ref[OwnedStream[T]] | None = None
 
-    def owner() -> asyncio.Task[Any] | None:
+    def owner() -> object:
         stream = None if own is None else own()
         return None if stream is None else stream.reader
 

@@ -17,12 +17,17 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from aether.errors import SessionConflictError
 from aether.llm.contracts import ImagePart, Message, TextPart, ToolCall
-from aether.memory.contracts import AppendingSessionStore, SessionStore
+from aether.memory.contracts import (
+    AppendingSessionStore,
+    ReplacingSessionStore,
+    SessionStore,
+)
 
 __all__ = ["SessionStoreConformance"]
 
@@ -147,6 +152,47 @@ class SessionStoreConformance:
         assert outcomes.count(None) == 1
         assert sum(isinstance(outcome, SessionConflictError) for outcome in outcomes) == 19
 
+    async def test_replacing_puts_other_messages_in_place_of_all(self) -> None:
+        async with self._replacing() as store:
+            await store.replace("a", _HELLO, expected_length=0)
+            assert await store.load("a") == _HELLO
+            await store.replace("a", [_RICH[0], *_HELLO, *_MORE], expected_length=2)
+            assert await store.load("a") == [_RICH[0], *_HELLO, *_MORE]
+            await store.append("a", _MORE, expected_length=5)
+            assert await store.load("a") == [_RICH[0], *_HELLO, *_MORE, *_MORE]
+
+    async def test_replacing_with_nothing_forgets_the_session(self) -> None:
+        async with self._replacing() as store:
+            await store.save("a", _HELLO)
+            await store.replace("a", [], expected_length=2)
+            assert await store.load("a") == []
+            assert not await store.exists("a")
+
+    @pytest.mark.parametrize("expected", [0, 1, 3])
+    async def test_replacing_another_length_changes_nothing(self, expected: int) -> None:
+        async with self._replacing() as store:
+            await store.save("a", _HELLO)
+            for messages in (_MORE, []):
+                with pytest.raises(SessionConflictError):
+                    await store.replace("a", messages, expected_length=expected)
+            assert await store.load("a") == _HELLO
+
+    async def test_a_refused_replacement_makes_no_session(self) -> None:
+        async with self._replacing() as store:
+            with pytest.raises(SessionConflictError):
+                await store.replace("a", _MORE, expected_length=2)
+            assert not await store.exists("a")
+
+    async def test_what_replaced_cannot_be_changed_from_outside(self) -> None:
+        state: dict[str, Any] = {"x": [1]}
+        async with self._replacing() as store:
+            message = Message("user", "a", provider_state={"p": state})
+            await store.replace("a", [message], expected_length=0)
+            message.provider_state["q"] = True
+            state["x"].append(2)
+            (await store.load("a"))[0].tool_calls.append(ToolCall("c", "add"))
+            assert await store.load("a") == [Message("user", "a", provider_state={"p": {"x": [1]}})]
+
     async def test_closing_twice_is_fine(self) -> None:
         async with self._store() as store:
             await store.save("a", _HELLO)
@@ -179,6 +225,13 @@ class SessionStoreConformance:
         async with self._store() as store:
             if not isinstance(store, AppendingSessionStore):
                 pytest.skip("this store has no append: it is for one writer only")
+            yield store
+
+    @asynccontextmanager
+    async def _replacing(self) -> AsyncIterator[ReplacingSessionStore]:
+        async with self._store() as store:
+            if not isinstance(store, ReplacingSessionStore):
+                pytest.skip("this store has no replace")
             yield store
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from copy import deepcopy
 
 from aether.errors import SessionConflictError
 from aether.llm.messages import Message
@@ -35,13 +36,19 @@ class InMemorySessionStore:
     ) -> None:
         copies = _copies(messages)
         with self._lock:
-            present = self._sessions.get(session_id, [])
-            if len(present) != expected_length:
-                raise SessionConflictError(
-                    f"The session has {len(present)} messages, not {expected_length}: somebody "
-                    "else wrote to it. Nothing was stored."
-                )
+            present = self._present(session_id, expected_length)
             self._sessions[session_id] = [*present, *copies]
+
+    async def replace(
+        self, session_id: str, messages: Sequence[Message], *, expected_length: int
+    ) -> None:
+        copies = _copies(messages)
+        with self._lock:
+            self._present(session_id, expected_length)
+            if copies:
+                self._sessions[session_id] = copies
+            else:
+                self._sessions.pop(session_id, None)
 
     async def delete(self, session_id: str) -> None:
         with self._lock:
@@ -50,10 +57,27 @@ class InMemorySessionStore:
     async def exists(self, session_id: str) -> bool:
         return session_id in self._sessions
 
+    def _present(self, session_id: str, expected_length: int) -> list[Message]:
+        present = self._sessions.get(session_id, [])
+        if len(present) != expected_length:
+            raise SessionConflictError(
+                f"The session has {len(present)} messages, not {expected_length}: somebody else "
+                "wrote to it. Nothing was stored."
+            )
+        return present
+
     def __repr__(self) -> str:
         return f"InMemorySessionStore({len(self._sessions)} sessions)"
 
 
 def _copies(messages: Sequence[Message]) -> list[Message]:
-    # Messages are frozen, but the lists and dictionaries in them are not.
-    return [message.model_copy(deep=True) for message in messages]
+    return [_copy(message) for message in messages]
+
+
+def _copy(message: Message) -> Message:
+    """A copy that shares nothing that can change: a message is frozen, what it holds is not."""
+    if message.tool_calls or not isinstance(message.content, str):
+        return message.model_copy(deep=True)
+    # Nearly all messages are text: a small part of what a deep copy of the model costs.
+    state = deepcopy(message.provider_state) if message.provider_state else {}
+    return message.model_copy(update={"tool_calls": [], "provider_state": state})

@@ -1,13 +1,14 @@
 """A session store in an SQLite file, for one machine and any number of processes on it.
 
-It must not know who stores. Messages are rows that are only ever added; a session's messages are
-numbered from 0 without gaps. Nothing but JSON is written, and nothing else is read.
+It must not know who stores. Messages are rows; a session's messages are numbered from 0 without
+gaps. Nothing but JSON is written, and nothing else is read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ class SQLiteSessionStore:
         self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aether-sqlite")
+        self._guard = threading.Lock()
         self._closed = False
 
     async def load(self, session_id: str) -> list[Message]:
@@ -86,6 +88,12 @@ class SQLiteSessionStore:
         bodies = _render(messages)
         await self._run(lambda: self._append(session_id, bodies, expected_length), session_id)
 
+    async def replace(
+        self, session_id: str, messages: Sequence[Message], *, expected_length: int
+    ) -> None:
+        bodies = _render(messages)
+        await self._run(lambda: self._replace(session_id, bodies, expected_length), session_id)
+
     async def delete(self, session_id: str) -> None:
         await self._run(lambda: self._delete(session_id), session_id)
 
@@ -93,12 +101,17 @@ class SQLiteSessionStore:
         return await self._run(lambda: self._find(self._open(), session_id) is not None, session_id)
 
     async def aclose(self) -> None:
-        """Finish what has begun, close the file, end the thread. Twice is fine."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.wrap_future(self._worker.submit(self._close))
-        self._worker.shutdown()
+        """Finish what has begun, close the file, end the thread. Twice is fine.
+
+        Cancelled, it stops waiting, and the file is closed all the same.
+        """
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            closing = self._worker.submit(self._close)
+            self._worker.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(closing))
 
     async def __aenter__(self) -> Self:
         return self
@@ -117,10 +130,12 @@ class SQLiteSessionStore:
     async def _run(self, work: Callable[[], T], session_id: str) -> T:
         """Do the work in the store's thread, with SQLite's errors as `SessionError`."""
         _check_id(session_id)
-        if self._closed:
-            raise ClientClosedError(f"{self!r} is closed. Make a new one.")
+        with self._guard:
+            if self._closed:
+                raise ClientClosedError(f"{self!r} is closed. Make a new one.")
+            doing = self._worker.submit(work)
         try:
-            return await asyncio.wrap_future(self._worker.submit(work))
+            return await asyncio.wrap_future(doing)
         except AetherError:
             raise
         except (sqlite3.Error, OSError) as error:
@@ -189,26 +204,40 @@ class SQLiteSessionStore:
     def _append(self, session_id: str, bodies: Sequence[str], expected_length: int) -> None:
         connection = self._open()
         with _transaction(connection):
-            number = self._find(connection, session_id)
-            length = 0
-            if number is not None:
-                (length,) = connection.execute(
-                    "SELECT coalesce(max(seq) + 1, 0) FROM messages WHERE session = ?", (number,)
-                ).fetchone()
-            if length != expected_length:
-                raise SessionConflictError(
-                    f"The session has {length} messages, not {expected_length}: somebody else "
-                    "wrote to it. Nothing was stored."
-                )
+            self._expect(connection, session_id, expected_length)
             number = self._make(connection, session_id)
-            self._insert(connection, number, length, bodies)
+            self._insert(connection, number, expected_length, bodies)
+
+    def _replace(self, session_id: str, bodies: Sequence[str], expected_length: int) -> None:
+        connection = self._open()
+        with _transaction(connection):
+            self._expect(connection, session_id, expected_length)
+            self._forget(connection, session_id)
+            if bodies:
+                self._insert(connection, self._make(connection, session_id), 0, bodies)
 
     def _delete(self, session_id: str) -> None:
         connection = self._open()
         with _transaction(connection):
-            number = self._find(connection, session_id)
-            connection.execute("DELETE FROM messages WHERE session = ?", (number,))
-            connection.execute("DELETE FROM sessions WHERE id = ?", (number,))
+            self._forget(connection, session_id)
+
+    def _forget(self, connection: sqlite3.Connection, session_id: str) -> None:
+        number = self._find(connection, session_id)
+        connection.execute("DELETE FROM messages WHERE session = ?", (number,))
+        connection.execute("DELETE FROM sessions WHERE id = ?", (number,))
+
+    @staticmethod
+    def _expect(connection: sqlite3.Connection, session_id: str, expected_length: int) -> None:
+        (length,) = connection.execute(
+            "SELECT coalesce(max(seq) + 1, 0) FROM messages"
+            " WHERE session = (SELECT id FROM sessions WHERE name = ?)",
+            (session_id,),
+        ).fetchone()
+        if length != expected_length:
+            raise SessionConflictError(
+                f"The session has {length} messages, not {expected_length}: somebody else wrote to "
+                "it. Nothing was stored."
+            )
 
     @staticmethod
     def _find(connection: sqlite3.Connection, session_id: str) -> int | None:
@@ -237,11 +266,11 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _version_of(connection: sqlite3.Connection) -> int:
