@@ -6,15 +6,18 @@ It must not know what a call does.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from aether.engine.options import CallOptions
-from aether.errors import AetherError
+from aether.errors import AetherError, ClientClosedError
 from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.llm.streaming import OwnedStream
 from aether.memory.session import Session
 
 if TYPE_CHECKING:
@@ -30,13 +33,18 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.RLock()
+        self.stopped = False
         self._thread = threading.Thread(target=self._serve, name="aether-sync", daemon=True)
         self._thread.start()
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_forever()
+            while not self.stopped:
+                # A call that ended so hands it to its caller; the loop goes on for the others.
+                with suppress(KeyboardInterrupt, SystemExit):
+                    self._loop.run_forever()
             self._loop.run_until_complete(_cancel_all())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
@@ -51,35 +59,44 @@ class _LoopThread:
                 "client.sync was called from code that runs on its own event loop, which would "
                 "wait for itself. Use the async client there."
             )
-        if self._loop.is_closed():
-            coroutine.close()
-            raise AetherError("client.sync is closed.")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with self._lock:
+            if self.stopped:
+                coroutine.close()
+                raise ClientClosedError("This client is closed. Make a new one.")
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            if self.stopped:
+                raise ClientClosedError("The client was closed during this call.") from None
+            raise
         except BaseException:
             future.cancel()
             raise
 
     def stop(self) -> None:
         """End the loop and the thread. Twice is fine."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            if threading.current_thread() is not self._thread:
-                self._thread.join()
+        with self._lock:
+            if not self.stopped:
+                self.stopped = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
 
 
 class SyncStream(Generic[T]):
     """A stream read with a plain `for`. Leave it early with `close()` or its `with`."""
 
-    def __init__(self, thread: _LoopThread, generator: AsyncGenerator[T, None]) -> None:
+    def __init__(self, thread: _LoopThread, stream: OwnedStream[T]) -> None:
         self._thread = thread
-        self._generator = generator
+        self._stream = stream
+        self._generator = stream.detach()  # each item is read in a task of its own
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
+        self._stream.reader = threading.current_thread()
         try:
             return self._thread.run(_next(self._generator))
         except _StreamEndError:
@@ -87,7 +104,8 @@ class SyncStream(Generic[T]):
 
     def close(self) -> None:
         """Stop and release everything. Twice is fine."""
-        self._thread.run(self._generator.aclose())
+        if not self._thread.stopped:  # else it was closed with the loop
+            self._thread.run(self._generator.aclose())
 
     def __enter__(self) -> Self:
         return self
@@ -113,27 +131,30 @@ class SyncSession:
         return self._session.session_id
 
     def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
+        self._session.refuse_reentry(threading.current_thread())
         return self._thread.run(self._session.ask(prompt, **options))
 
     def complete(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
     ) -> LLMResponse:
+        self._session.refuse_reentry(threading.current_thread())
         return self._thread.run(self._session.complete(prompt, **options))
 
     def stream(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
     ) -> SyncStream[StreamChunk]:
-        return SyncStream(self._thread, self._session.stream(prompt, **options).detach())
+        return SyncStream(self._thread, self._session.stream(prompt, **options))
 
     def stream_text(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
     ) -> SyncStream[str]:
-        return SyncStream(self._thread, self._session.stream_text(prompt, **options).detach())
+        return SyncStream(self._thread, self._session.stream_text(prompt, **options))
 
     def history(self) -> list[Message]:
         return self._thread.run(self._session.history())
 
     def clear(self) -> None:
+        self._session.refuse_reentry(threading.current_thread())
         self._thread.run(self._session.clear())
 
 
@@ -157,12 +178,12 @@ class SyncAether:
     def stream(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
     ) -> SyncStream[StreamChunk]:
-        return SyncStream(self._thread, self._client.stream(prompt, **options).detach())
+        return SyncStream(self._thread, self._client.stream(prompt, **options))
 
     def stream_text(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
     ) -> SyncStream[str]:
-        return SyncStream(self._thread, self._client.stream_text(prompt, **options).detach())
+        return SyncStream(self._thread, self._client.stream_text(prompt, **options))
 
     def session(self, session_id: str, system: str | None = None) -> SyncSession:
         return SyncSession(self._thread, self._client.session(session_id, system))
@@ -172,13 +193,14 @@ class SyncAether:
 
     def close(self) -> None:
         """Close the client and end the private loop. Twice is fine."""
-        if self._finalizer.alive:
+        if not self._thread.stopped:
             self._thread.run(self._client.aclose())
-            self.stop()
+        self.stop()
 
     def stop(self) -> None:
         """End the private loop; the client closes itself."""
-        self._finalizer()
+        self._finalizer.detach()
+        self._thread.stop()
 
     def __enter__(self) -> Self:
         return self
