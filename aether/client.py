@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from weakref import WeakValueDictionary
@@ -67,6 +68,8 @@ class Aether:
             raise TypeError("pass either a provider or config=, not both")
         if config is not None and not isinstance(config, ProviderConfig):
             raise TypeError(f"config is a ProviderConfig, not {type(config).__name__}")
+        if isinstance(provider, type):
+            raise TypeError(f"a provider is an instance, such as {provider.__name__}(), no class")
         if provider is not None and not isinstance(provider, LLMProvider):
             raise TypeError(
                 f"a provider has `async def complete(self, request)`; {type(provider).__name__} "
@@ -110,6 +113,7 @@ class Aether:
         """The same calls, blocking, on a private event loop. Works where a loop is running too."""
         with self._lock:
             if self._sync is None:
+                self._check_open()
                 from aether.sync import SyncAether
 
                 self._sync = SyncAether(self)
@@ -169,15 +173,16 @@ class Aether:
         """Close the connections. Twice is fine; a call after it raises `ClientClosedError`."""
         if self._closed:
             return
-        self._closed = True
-        try:
-            for stack in (self._stack, *self._others.values()):
+        with self._lock:
+            self._closed = True
+            stacks = (self._stack, *self._others.values())
+        async with AsyncExitStack() as closing:  # one that fails keeps no other open
+            if self._sync is not None:
+                closing.callback(self._sync.stop)
+            for stack in stacks:
                 close = getattr(stack.provider, "aclose", None)
                 if close is not None:
-                    await close()
-        finally:
-            if self._sync is not None:
-                self._sync.stop()
+                    closing.push_async_callback(close)
 
     async def __aenter__(self) -> Self:
         self._check_open()
@@ -223,6 +228,8 @@ class Aether:
     def _route(self, model: str | None) -> tuple[Stack, str | None]:
         """The stack that serves the model, and the model's plain name."""
         stack = self._stack
+        if model is not None and not isinstance(model, str):
+            raise TypeError(f"a model is named by a string, not {type(model).__name__}")
         if model is not None and ":" in model:
             provider, name = split_model(model, self._registry)
             if provider is not None:

@@ -5,7 +5,7 @@ Argument beats environment beats default. It must not know the client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from pydantic import ValidationError
@@ -53,6 +53,11 @@ def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
     """The prompt as messages; a string is one user message. The sequence is left as it is."""
     if isinstance(prompt, str):
         return (Message(role="user", content=prompt),)
+    if isinstance(prompt, Message) or not isinstance(prompt, Iterable):
+        raise TypeError(
+            "a prompt is a string or a sequence of Message, such as [Message('user', '...')], "
+            f"not {type(prompt).__name__}"
+        )
     messages = tuple(prompt)
     for message in messages:
         if not isinstance(message, Message):

@@ -82,7 +82,7 @@ def build_provider(config: ProviderConfig, registry: Registry) -> tuple[str, LLM
     arguments: dict[str, Any] = {**metadata.get("options", {}), **config.options}
     if "api_key" in parameters:
         required = parameters["api_key"].default is inspect.Parameter.empty
-        if required and api_key is None:
+        if required and not api_key:
             raise ConfigurationError(missing_key(name, metadata.get("api_key_env")))
         arguments["api_key"] = api_key
     elif takes_any and api_key is not None:
