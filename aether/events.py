@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -98,6 +99,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._subscribers: dict[str, tuple[Subscriber, ...]] = {}
+        self._lock = threading.Lock()
         self._background: set[asyncio.Future[Any]] = set()
 
     def subscribe(self, event_name: str, callback: Subscriber) -> Callable[[], None]:
@@ -108,20 +110,22 @@ class EventBus:
             )
         if not callable(callback):
             raise TypeError("a subscriber must be callable")
-        self._subscribers[event_name] = (*self._subscribers.get(event_name, ()), callback)
+        with self._lock:
+            self._subscribers[event_name] = (*self._subscribers.get(event_name, ()), callback)
         active = True
 
         def unsubscribe() -> None:
             nonlocal active
-            if not active:
-                return
-            active = False
-            remaining = list(self._subscribers.get(event_name, ()))
-            for index, present in enumerate(remaining):
-                if present is callback:
-                    del remaining[index]
-                    break
-            self._subscribers[event_name] = tuple(remaining)
+            with self._lock:
+                if not active:
+                    return
+                active = False
+                remaining = list(self._subscribers.get(event_name, ()))
+                for index, present in enumerate(remaining):
+                    if present is callback:
+                        del remaining[index]
+                        break
+                self._subscribers[event_name] = tuple(remaining)
 
         return unsubscribe
 

@@ -39,8 +39,8 @@ async def model_step(
     context = request.context
     call_id = context.call_id if context is not None else None
     started = perf_counter()
-    await run.publish(REQUEST_START, request=request, call_id=call_id, turn=turn)
     try:
+        await run.publish(REQUEST_START, request=request, call_id=call_id, turn=turn)
         response = await provider.complete(request)
         check_response(response, request)
     except BaseException as raised:
@@ -85,8 +85,8 @@ async def tool_step(call: ToolInvocation, run: RunContext, *, turn: int) -> Tool
     """
     current_scope.set(run.scope())
     started = perf_counter()
-    await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
     try:
+        await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
         result = await dispatch(
             call, run.tools.get(call.name), offered=tuple(run.tools), middleware=run.middleware
         )

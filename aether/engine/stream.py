@@ -6,6 +6,7 @@ It must not know a protocol. It has one final chunk, one `stream.start` and one 
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncGenerator
 from time import perf_counter
 
@@ -57,7 +58,7 @@ async def run_stream(
                         await run.publish(
                             STREAM_CHUNK,
                             request=first,
-                            chunk=chunk,
+                            chunk=copy.copy(chunk),  # it is not frozen, and the reader's own
                             call_id=run.run_id,
                             turn=turn,
                         )

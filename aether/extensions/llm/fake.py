@@ -25,7 +25,8 @@ class FakeProvider:
     raises a `ProviderError` that says so. The requests it got are in `requests`.
 
     A token is four characters, rounded up; an `LLMResponse` of the script keeps its own counts.
-    A text streams in pieces of four characters, an empty one as the final chunk alone.
+    A text streams in pieces of four characters, a shorter one in two, an empty one as the final
+    chunk alone.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class FakeProvider:
         response = self._next(request)
         if response.reasoning:
             yield StreamChunk(reasoning=response.reasoning)
-        for start in range(0, len(response.text), _PIECE):
-            yield StreamChunk(text=response.text[start : start + _PIECE])
+        text = response.text
+        piece = _PIECE if len(text) > _PIECE else max(1, -(-len(text) // 2))
+        for start in range(0, len(text), piece):
+            yield StreamChunk(text=text[start : start + piece])
         yield final_chunk(response)
 
     def _next(self, request: LLMRequest) -> LLMResponse:
