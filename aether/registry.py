@@ -11,12 +11,15 @@ does not: putting a package on the disk must not change who gets the key of a kn
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -214,13 +217,28 @@ def register(kind: str, name: str, *, replace: bool = False, **metadata: Any) ->
     return default_registry.register(kind, name, replace=replace, **metadata)
 
 
-def _entry_points(kind: str) -> dict[str, list[Any]]:
+def _entry_points(kind: str) -> Mapping[str, list[Any]]:
+    # Reading them takes milliseconds: they are kept until a folder that is searched has changed.
+    return _read_entry_points(kind, tuple((folder, _changed_at(folder)) for folder in sys.path))
+
+
+@functools.lru_cache(maxsize=64)
+def _read_entry_points(
+    kind: str, _folders: tuple[tuple[str, int | None], ...]
+) -> dict[str, list[Any]]:
     from importlib.metadata import entry_points
 
     found: dict[str, list[Any]] = {}
     for point in entry_points(group=f"aether.{kind}"):
         found.setdefault(point.name, []).append(point)
     return found
+
+
+def _changed_at(folder: str) -> int | None:
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _origin_of(value: object) -> str:
