@@ -174,7 +174,13 @@ def file_tool_max_bytes() -> int:
 def file_tool_root() -> Path:
     """`AETHER_FILE_TOOL_ROOT`: where `read_file` may read, default the working directory."""
     raw = environment("AETHER_FILE_TOOL_ROOT")
-    return Path(raw).expanduser() if raw else Path.cwd()
+    if raw is None:
+        return Path.cwd()
+    try:
+        return Path(raw).expanduser()
+    except RuntimeError:  # the home directory of nobody known
+        _warn("AETHER_FILE_TOOL_ROOT", raw, "the working directory")
+        return Path.cwd()
 
 
 def _integer(name: str, *, default: int, minimum: int, maximum: int) -> int:
