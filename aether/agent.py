@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import functools
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
@@ -115,10 +116,14 @@ class Agent:
     def as_tool(self, max_depth: int | None = None) -> Tool:
         """A tool that delegates to this agent; its one required argument is `task`.
 
-        `max_depth` bounds the nesting: with 1 only the outermost run may delegate to this agent.
-        The default is `AETHER_MAX_DELEGATION_DEPTH`. Beyond it the model gets an error as the
-        result.
+        `max_depth` bounds the nesting: with 1 only the outermost run may delegate to this agent,
+        with 0 none may. The default is `AETHER_MAX_DELEGATION_DEPTH`. Beyond it the model gets an
+        error as the result.
         """
+        if max_depth is not None and (type(max_depth) is not int or max_depth < 0):
+            raise ConfigurationError(
+                f"max_depth is a whole number of at least 0, or None, not {max_depth!r}."
+            )
 
         async def delegate(task: str) -> str:
             depth = next_depth(self.name, max_depth)
@@ -154,10 +159,14 @@ class Agent:
         scope = current_scope.get()
         if scope is not None and isinstance(scope.client, Aether):
             return scope.client
-        return _default_client()
+        with _first_use:
+            return _default_client()
 
     def __repr__(self) -> str:
         return f"Agent({self.name!r})"
+
+
+_first_use = threading.Lock()  # the cache alone would let two threads make a client each
 
 
 @functools.cache
