@@ -16,6 +16,8 @@ from aether.errors import ToolLoopError
 
 # With a seed, a small model says the same again. Whether it is right is another matter.
 SEED = 3
+# It also rambles, so it is cut off here. Larger models end by themselves, and may think first.
+LONGEST = {"local": 80}
 
 
 @register_tool
@@ -31,30 +33,31 @@ def add(a: int, b: int) -> int:
 
 async def main() -> None:
     """Ask, stream, use a tool, keep a session, and look at what it took."""
+    limit = LONGEST.get(os.environ.get("LLM_PROVIDER", ""))
     async with Aether() as client:
         heading("A question")
-        print(await client.ask("What is the sun?", seed=SEED, max_tokens=60))
+        print(await client.ask("What is the sun?", seed=SEED, max_tokens=limit))
 
         heading("A stream, as it is generated")
-        async for text in client.stream_text("Why do we sleep?", seed=SEED, max_tokens=80):
+        async for text in client.stream_text("Why do we sleep?", seed=SEED, max_tokens=limit):
             print(text, end="", flush=True)
         print()
 
         heading("A tool, run with the arguments that the model gave")
-        await use_a_tool(client)
+        await use_a_tool(client, limit)
 
         heading("A session of two turns")
         session = client.session("try-it", system="Answer in one short sentence.")
         for line in ("What is a good pet for a child?", "Why that one?"):
             print("you:  ", line)
-            print("model:", await session.ask(line, seed=SEED, max_tokens=40))
+            print("model:", await session.ask(line, seed=SEED, max_tokens=limit))
 
         heading("What was used, and what ran")
         print(client.usage)
         print(client.provider)
 
 
-async def use_a_tool(client: Aether) -> None:
+async def use_a_tool(client: Aether, limit: int | None) -> None:
     """Have the model call `add`, and tell what it did, right or wrong."""
     wanted = {"a": 17, "b": 25}
     called: list[dict[str, Any]] = []
@@ -68,7 +71,7 @@ async def use_a_tool(client: Aether) -> None:
     print("you:  ", question)
     try:
         answer = await client.ask(
-            question, tools=["add"], tool_choice="add", seed=SEED, max_tokens=200
+            question, tools=["add"], tool_choice="add", seed=SEED, max_tokens=limit
         )
         print("model:", answer)
     except ToolLoopError as error:
