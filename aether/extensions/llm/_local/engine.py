@@ -117,12 +117,10 @@ class Engine:
             self._answer(*task)
 
     def _next(self) -> tuple[_Call, dict[str, Any]] | None:
-        """The next request that somebody waits for; `None` ends the thread."""
+        """The next request; `None` ends the thread."""
         with self._lock:
-            while self._waiting and not _is_exiting():
-                call, body = self._waiting.popleft()
-                if not call.stopped:
-                    return call, body
+            if self._waiting and not _is_exiting():
+                return self._waiting.popleft()
             self._threads.discard(threading.current_thread())
             return None
 
@@ -139,7 +137,7 @@ class Engine:
     def _ready(self, call: _Call) -> Any:
         with self._loading:
             if call.stopped:
-                raise ClientClosedError(CLOSED)  # nobody waits for it any more
+                raise ClientClosedError(CLOSED)  # nobody hears it: its stream was left
             server = self._server
             if server is None:
                 server = self._load()
