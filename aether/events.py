@@ -155,7 +155,9 @@ class EventBus:
         for index, callback in enumerate(subscribers):
             try:
                 outcome = callback(event)
-            except (Exception, asyncio.CancelledError):  # noqa: BLE001 - no subscriber can fail a run
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001 - no subscriber can fail a run
                 _log.exception("a subscriber of %s failed", event.name)
                 continue
             if not inspect.isawaitable(outcome):
@@ -196,6 +198,6 @@ def _report(task: asyncio.Future[Any], event: Event) -> None:
     error = task.exception()
     if error is None:
         return
-    if not isinstance(error, Exception):
+    if isinstance(error, KeyboardInterrupt | SystemExit):
         raise error
     _log.error("a subscriber of %s failed", event.name, exc_info=error)
