@@ -86,11 +86,16 @@ class Library(ModuleType):
         self.script: list[Any] = [chunk("Hel"), chunk("lo", tokens=2), *ending()]
         """Chunks; an exception is raised, an event waited for."""
         self.load_error: Exception | None = None
+        self.is_loading = threading.Event()
+        self.may_load = threading.Event()
+        self.may_load.set()
         self.lock = threading.Lock()
         library = self
 
         class Server:
             def __init__(self, parameters: Any) -> None:
+                library.is_loading.set()
+                library.may_load.wait(10)
                 if library.load_error is not None:
                     raise library.load_error
                 library.loaded.append(parameters)
@@ -499,6 +504,22 @@ async def test_close_ends_what_runs_and_what_waits_and_frees_the_model(
     await provider.aclose()
     with pytest.raises(ClientClosedError):
         await provider.complete(request())
+
+
+async def test_close_while_the_model_is_loaded_keeps_nothing(
+    provider: LocalProvider, library: Library
+) -> None:
+    library.may_load.clear()
+    call = asyncio.create_task(provider.complete(request()))
+    await until(library.is_loading.is_set)
+    closing = asyncio.create_task(provider.aclose())
+    with pytest.raises(ClientClosedError):
+        await call
+    library.may_load.set()
+    await closing
+    assert len(library.loaded) == 1
+    assert library.alive == 0
+    assert library.bodies == []
 
 
 async def test_forgotten_provider_frees_the_model(library: Library, model: Path) -> None:
