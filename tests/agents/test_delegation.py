@@ -470,6 +470,24 @@ async def test_a_sync_tool_keeps_the_depth_in_its_thread() -> None:
     assert "delegation depth" in inner
 
 
+async def test_a_call_inside_a_tool_stands_as_deep_as_the_tool() -> None:
+    cast = Cast(
+        boss=delegating(("middle", "x")),
+        middle=delegating(("nested", "x")),
+        inner=delegating(("leaf", "x")),
+        leaf=saying("leaf"),
+    )
+    leaf = Agent("leaf", instructions="leaf").as_tool(max_depth=1)
+
+    async def nested(task: str) -> str:
+        return await client.ask([Message("system", "inner"), Message("user", task)], tools=[leaf])
+
+    middle = Agent("middle", instructions="middle", tools=[nested]).as_tool()
+    async with Aether(cast) as client:
+        boss = Agent("boss", instructions="boss", tools=[middle], client=client)
+        assert "delegation depth" in await boss.run_text("go")
+
+
 async def test_a_tool_of_an_agent_can_be_called_by_hand() -> None:
     async with Aether(Cast(leaf=saying("by hand"))) as client:
         tool = Agent("leaf", instructions="leaf", client=client).as_tool()

@@ -289,6 +289,7 @@ def test_an_answer_may_be_empty_if_it_says_why() -> None:
         b'{"choices": [{"message": {"tool_calls": [{"type": "custom"}]}}]}',
         b'{"choices": [{"message": {"content": null}, "finish_reason": null}]}',
         b'{"choices": [{"message": {"content": ""}, "finish_reason": "tool_calls"}]}',
+        b'{"choices": [{"message": {"function_call": {}}, "finish_reason": "function_call"}]}',
         b'{"choices": [{"message": {"content": "x"}, "finish_reason": 7}]}',
     ],
 )

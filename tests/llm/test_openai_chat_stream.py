@@ -404,6 +404,28 @@ def test_an_error_in_the_stream_is_raised_as_what_it_is(
     assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"content": "whole"}, "finish_reason": "stop"},
+        {"delta": {}, "message": {"content": "whole"}, "finish_reason": "stop"},
+        {"text": "whole", "finish_reason": "stop"},
+        {"delta": {"function_call": {"name": "f"}}, "finish_reason": "function_call"},
+    ],
+)
+def test_an_answer_that_is_in_no_delta_is_not_an_empty_one(choice: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        read({"choices": [{"index": 0, **choice}]}, DONE)
+
+
+def test_a_whole_message_beside_the_deltas_is_left_alone() -> None:
+    _, response = read(
+        {"choices": [{**delta("whole")["choices"][0], "message": {"content": "whole"}}]},
+        {"choices": [{"delta": {}, "message": {"content": "whole"}, "finish_reason": "stop"}]},
+    )
+    assert response.text == "whole"
+
+
 def test_an_event_named_error_is_one_whatever_it_holds() -> None:
     named = ServerSentEvent(b'{"message": "m", "status_code": 503}', "error")
     with pytest.raises(OverloadedError):

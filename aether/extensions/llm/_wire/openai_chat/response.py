@@ -109,7 +109,7 @@ class Answer(NamedTuple):
                 ProtocolError,
                 f"{source.provider} answered with neither content nor a finish reason.",
             )
-        if self.finish_reason == "tool_calls":
+        if FINISH_REASONS.get(self.finish_reason) == "tool_calls":
             raise source.error(
                 ProtocolError, f"{source.provider} says that it calls tools, but gives no call."
             )

@@ -178,6 +178,12 @@ class ChatAssembly:
         chunks: Sequence[StreamChunk] = ()
         if delta:
             chunks = self._add_delta(expect(delta, dict, "delta", self._source))
+        elif not self.has_content and (choice.get("message") or choice.get("text")):
+            raise self._source.error(
+                ProtocolError,
+                f"{self._source.provider} gave a whole message in a stream, where the protocol has "
+                "deltas. Use complete() or ask() with it.",
+            )
         if reason and self._finish is None:
             self._finish = reason
             chunks = [*chunks, *self._release()]
