@@ -1,0 +1,613 @@
+"""What is counted, what it cost, and what is said of what is not known."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal, localcontext
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aether.errors import (
+    AuthenticationError,
+    CircuitOpenError,
+    ConfigurationError,
+    InputError,
+    ProtocolError,
+    ProviderConnectionError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+)
+from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
+from aether.extensions.llm.cost_tracking import CostTrackingProvider, Usage
+from aether.extensions.llm.fake import FakeProvider
+from aether.extensions.llm.retrying import RetryingProvider
+from aether.llm.contracts import (
+    CallContext,
+    LedgerEntry,
+    LLMRequest,
+    LLMResponse,
+    Message,
+    StreamChunk,
+    TokenUsage,
+)
+from tests.llm.scripted import (
+    MODEL,
+    Clock,
+    Scripted,
+    a_request,
+    an_answer,
+    collect,
+    deltas,
+    text_until_error,
+)
+
+
+class Prices:
+    """A dollar for a token of input, two for one of output; `free` models have no price."""
+
+    def __init__(self, fail: Callable[[], None] = lambda: None) -> None:
+        self.loads = 0
+        self.priced: list[LedgerEntry] = []
+        self.threads: set[str] = set()
+        self.fail = fail
+
+    def load(self) -> None:
+        self.fail()
+        self.loads += 1
+
+    def cost(self, entry: LedgerEntry) -> Decimal | None:
+        self.threads.add(threading.current_thread().name)
+        self.priced.append(replace(entry))
+        if entry.model is None or entry.model.startswith("free"):
+            return None
+        return Decimal((entry.input_tokens or 0) + 2 * (entry.output_tokens or 0))
+
+
+def tracking(*script: Any, **options: Any) -> CostTrackingProvider:
+    return CostTrackingProvider(Scripted(*script), **{"prices": Prices(), **options})
+
+
+async def attempt(stack: CostTrackingProvider, **fields: Any) -> BaseException | None:
+    try:
+        await stack.complete(a_request(**fields))
+    except BaseException as error:  # noqa: BLE001  # cancellations too
+        return error
+    return None
+
+
+class TestCounting:
+    async def test_each_call_that_came_back_is_counted(self) -> None:
+        stack = tracking(an_answer(), an_answer(input_tokens=100, output_tokens=50))
+        for _ in range(2):
+            await stack.complete(a_request())
+        usage = stack.usage
+        assert (usage.total_requests, usage.total_input_tokens, usage.total_output_tokens) == (
+            2,
+            110,
+            55,
+        )
+        assert usage.total_cost_usd == 220.0
+        assert type(usage.total_cost_usd) is float
+        assert usage.is_exact
+        assert usage.uncertain_cost_usd == 0.0
+
+    async def test_rows_are_keyed_and_priced_by_the_model_that_the_response_reports(self) -> None:
+        stack = tracking(an_answer(model="dated-2026-11"), an_answer(model="free-7b"))
+        for _ in range(2):
+            await stack.complete(a_request(model="alias"))
+        assert stack.usage.by_model == {
+            "dated-2026-11": TokenUsage(1, 10, 5, cost_usd=20.0),
+            "free-7b": TokenUsage(1, 10, 5, cost_usd=None),
+        }
+        assert stack.usage.total_cost_usd == 20.0
+        assert [entry.model for entry in stack.usage.ledger] == ["dated-2026-11", "free-7b"]
+
+    async def test_all_kinds_of_tokens_are_summed(self) -> None:
+        answer = an_answer(cache_read_tokens=4, cache_write_tokens=3, reasoning_tokens=2)
+        stack = tracking(answer, answer, an_answer())
+        for _ in range(3):
+            await stack.complete(a_request())
+        assert stack.usage.by_model[MODEL] == TokenUsage(3, 30, 15, 8, 6, 4, cost_usd=60.0)
+
+    async def test_a_stream_is_counted_like_a_response(self) -> None:
+        stack = tracking(deltas("It is ", "42."))
+        await collect(stack.stream(a_request()))
+        assert stack.usage.by_model == {MODEL: TokenUsage(1, 10, 5, cost_usd=20.0)}
+        assert [entry.state for entry in stack.usage.ledger] == ["exact"]
+
+    async def test_a_final_chunk_without_a_response_is_counted_too(self) -> None:
+        closing = StreamChunk(finish_reason="stop", input_tokens=7, output_tokens=3)
+        stack = tracking([StreamChunk(text="42"), closing])
+        await collect(stack.stream(a_request()))
+        assert stack.usage.by_model == {MODEL: TokenUsage(1, 7, 3, cost_usd=13.0)}
+
+    async def test_unknown_usage_stays_unknown(self) -> None:
+        stack = tracking(an_answer("x" * 8, input_tokens=None, output_tokens=None))
+        await stack.complete(a_request("x" * 40))
+        usage = stack.usage
+        row = usage.by_model[MODEL]
+        assert (row.requests, row.input_tokens, row.output_tokens) == (1, None, None)
+        assert usage.total_input_tokens == 0
+        assert not usage.is_exact
+        [entry] = usage.ledger
+        assert (entry.state, entry.input_tokens, entry.output_tokens) == ("estimated", 10, 2)
+        assert usage.total_cost_usd == 14.0
+
+    async def test_a_provider_that_returns_anything_is_not_counted(self) -> None:
+        class Odd:
+            async def complete(self, request: LLMRequest, /) -> Any:
+                return "just a string"
+
+        stack = CostTrackingProvider(Odd(), prices=Prices())
+        await stack.complete(a_request())
+        assert stack.usage.total_requests == 0
+        assert [entry.state for entry in stack.usage.ledger] == ["unknown"]
+
+    async def test_the_fake_provider_is_tracked(self) -> None:
+        stack = CostTrackingProvider(FakeProvider("hello there", default_model="gpt-6-luna"))
+        await stack.complete(LLMRequest([Message("user", "hi")]))
+        await collect(stack.stream(LLMRequest([Message("user", "hi")])))
+        assert stack.usage.total_requests == 2
+        assert stack.usage.is_exact
+        assert stack.usage.total_cost_usd == pytest.approx(2 * (1 * 0.1 + 3 * 0.5) / 1e6)
+
+
+class TestLedger:
+    """One entry for each attempt, whatever becomes of the call."""
+
+    def stack(self, clock: Clock, *script: Any) -> CostTrackingProvider:
+        retry = RetryingProvider(
+            Scripted(*script), clock=clock, sleep=clock.sleep, random=lambda: 1.0
+        )
+        return CostTrackingProvider(retry, prices=Prices())
+
+    async def test_retried_attempts_are_in_the_ledger_and_in_no_total(self) -> None:
+        clock = Clock()
+        stack = self.stack(clock, ServerError("no"), RateLimitError("no", status=429), an_answer())
+        await clock.run(stack.complete(a_request(max_tokens=100)))
+        usage = stack.usage
+        assert [entry.state for entry in usage.ledger] == ["unknown", "not_billed", "exact"]
+        assert (usage.total_requests, usage.total_cost_usd) == (1, 20.0)
+        assert not usage.is_exact
+        assert usage.uncertain_cost_usd > 200
+
+    async def test_an_attempt_that_failed_with_its_usage_known_is_counted(self) -> None:
+        class UnusableOnce(Scripted):
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                assert request.context is not None
+                entry = request.context.open_entry(provider="own", model=MODEL)
+                entry.state, entry.input_tokens, entry.output_tokens = "exact", 10, 5
+                return await super().complete(request)
+
+        clock = Clock()
+        provider = UnusableOnce(ProtocolError("no JSON", retryable=True), an_answer())
+        retry = RetryingProvider(provider, clock=clock, sleep=clock.sleep)
+        stack = CostTrackingProvider(retry, prices=Prices())
+        await clock.run(stack.complete(a_request()))
+        assert stack.usage.by_model == {MODEL: TokenUsage(1, 20, 10, cost_usd=40.0)}
+        assert stack.usage.is_exact
+
+    async def test_an_abandoned_stream_is_billed_and_did_not_come_back(self) -> None:
+        stack = tracking(deltas("x" * 8, "y" * 8))
+        stream = stack.stream(a_request("x" * 40))
+        async for _ in stream:
+            break
+        await stream.aclose()
+        usage = stack.usage
+        [entry] = usage.ledger
+        assert (entry.state, entry.error) == ("estimated", "GeneratorExit")
+        assert (entry.input_tokens, entry.output_tokens) == (10, 2)
+        assert usage.total_requests == 0
+        assert usage.total_cost_usd == 14.0
+        assert usage.by_model == {MODEL: TokenUsage(0, cost_usd=14.0)}
+        assert not usage.is_exact
+
+    async def test_a_stream_left_after_its_final_chunk_came_back(self) -> None:
+        stack = tracking(deltas("42"))
+        stream = stack.stream(a_request())
+        async for chunk in stream:
+            if chunk.is_final:
+                break
+        await stream.aclose()
+        assert stack.usage.total_requests == 1
+        assert stack.usage.is_exact
+
+    @pytest.mark.parametrize(
+        ("script", "state"),
+        [
+            ([StreamChunk(text="x" * 8), ProviderConnectionError("gone")], "estimated"),
+            ([StreamChunk(text="x" * 8)], "estimated"),
+            ([ProviderConnectionError("gone")], "unknown"),
+            ([], "unknown"),
+            (AuthenticationError("no", status=401), "not_billed"),
+        ],
+        ids=["broken", "cut", "no content", "empty", "refused"],
+    )
+    async def test_a_broken_stream_is_in_the_ledger(self, script: Any, state: str) -> None:
+        stack = tracking(script)
+        await text_until_error(stack.stream(a_request()))
+        assert [entry.state for entry in stack.usage.ledger] == [state]
+        assert stack.usage.total_requests == 0
+
+    async def test_a_stream_that_nobody_read_was_no_call(self) -> None:
+        stack = tracking(deltas("42"))
+        await stack.stream(a_request()).aclose()
+        assert stack.usage.ledger == ()
+
+    async def test_a_cancelled_call_is_unknown(self) -> None:
+        clock = Clock()
+
+        async def hang() -> None:
+            await clock.sleep(1000)
+
+        stack = tracking(hang)
+        task = asyncio.ensure_future(stack.complete(a_request()))
+        await clock.settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert [(entry.state, entry.error) for entry in stack.usage.ledger] == [
+            ("unknown", "CancelledError")
+        ]
+
+    @pytest.mark.parametrize(
+        "error",
+        [InputError("no"), CircuitOpenError("open", retry_after=1), ConfigurationError("no")],
+    )
+    async def test_what_was_never_sent_is_not_in_it(self, error: Exception) -> None:
+        stack = tracking(error)
+        assert await attempt(stack) is error
+        assert stack.usage.ledger == ()
+        assert stack.usage.is_exact
+
+    async def test_a_call_cancelled_before_its_first_attempt_is_not_in_it(self) -> None:
+        clock = Clock()
+        stack = self.stack(clock, RateLimitError("no", status=429, retry_after=10.0), an_answer())
+        limited = asyncio.ensure_future(stack.complete(a_request()))
+        await clock.settle()
+        held_back = asyncio.ensure_future(stack.complete(a_request()))
+        await clock.settle()
+        held_back.cancel()
+        await clock.run(limited)
+        assert [entry.state for entry in stack.usage.ledger] == ["not_billed", "exact"]
+
+    async def test_an_entry_that_nobody_settled_is_unknown(self) -> None:
+        class Forgetful(Scripted):
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                assert request.context is not None
+                request.context.open_entry(provider="own", model=MODEL)
+                return await super().complete(request)
+
+        stack = CostTrackingProvider(Forgetful(ServerError("no")), prices=Prices())
+        await attempt(stack)
+        assert [entry.state for entry in stack.usage.ledger] == ["unknown"]
+
+    async def test_entries_of_an_earlier_call_on_one_context_are_not_counted_twice(self) -> None:
+        stack, context = tracking(an_answer()), CallContext()
+        for _ in range(2):
+            await stack.complete(a_request(context=context))
+        assert stack.usage.total_requests == len(stack.usage.ledger) == 2
+        assert stack.usage.total_cost_usd == 40.0
+
+    async def test_an_unnamed_model_has_a_row_all_the_same(self) -> None:
+        stack = tracking([StreamChunk(text="x")])
+        await collect(stack.stream(a_request(model=None)))
+        assert list(stack.usage.by_model) == ["unknown"]
+
+    async def test_it_keeps_the_latest_and_the_totals_lose_none(self) -> None:
+        usage, entry = Usage(prices=Prices()), LedgerEntry("p", MODEL, "exact", 1, 1)
+        for _ in range(10_050):
+            usage.add([replace(entry)], a_request(), an_answer(input_tokens=1, output_tokens=1))
+        assert len(usage.ledger) == 10_000
+        assert usage.total_requests == 10_050
+        assert usage.total_cost_usd == 3 * 10_050
+
+
+class TestUncertainty:
+    """`uncertain_cost_usd` is an upper bound: one token to a byte, and all of the output."""
+
+    async def test_it_bounds_what_an_unknown_attempt_may_have_cost(self) -> None:
+        stack = tracking(RequestTimeoutError("slow"))
+        await attempt(stack, prompt="é" * 100, max_tokens=50)
+        bound = stack.usage.uncertain_cost_usd
+        assert 2 * 100 + 2 * 50 <= bound < 2 * 100 + 2 * 50 + 300
+        assert stack.usage.total_cost_usd == 0.0
+        assert stack.usage.by_model == {}
+
+    async def test_without_max_tokens_the_largest_answer_is_assumed(self) -> None:
+        stack = tracking(RequestTimeoutError("slow"))
+        await attempt(stack)
+        assert stack.usage.uncertain_cost_usd > 2 * 131_072
+
+    async def test_tools_are_sent_too(self) -> None:
+        class Lookup:
+            name = "lookup"
+            description = "d" * 1000
+            parameters: dict[str, Any] = {"type": "object"}  # noqa: RUF012  # the port's shape
+
+        plain, with_tools = tracking(ServerError("no")), tracking(ServerError("no"))
+        await attempt(plain)
+        await attempt(with_tools, tools=(Lookup(),))
+        more = with_tools.usage.uncertain_cost_usd - plain.usage.uncertain_cost_usd
+        assert more > 1000
+
+    async def test_a_model_without_a_price_is_left_out(self) -> None:
+        stack = tracking(ServerError("no"))
+        await attempt(stack, model="free-7b")
+        assert stack.usage.uncertain_cost_usd == 0.0
+        assert not stack.usage.is_exact
+
+    async def test_what_the_adapter_knows_of_it_is_used(self) -> None:
+        prices = Prices()
+        usage = Usage(prices=prices)
+        entry = LedgerEntry("p", MODEL, "unknown", input_tokens=7)
+        usage.add([entry], a_request(max_tokens=3))
+        assert usage.uncertain_cost_usd == 7 + 2 * 3
+        assert entry.output_tokens is None
+
+
+class TestPrices:
+    async def test_no_price_is_looked_up_on_a_calls_way(self) -> None:
+        prices = Prices()
+        stack = tracking(an_answer(), prices=prices)
+        await stack.complete(a_request())
+        await collect(stack.stream(a_request()))
+        assert stack.usage.total_requests == 2
+        assert repr(stack.usage)
+        assert (prices.loads, prices.priced) == (0, [])
+        assert stack.usage.total_cost_usd == 40.0
+        assert len(prices.priced) == 2
+
+    async def test_nothing_is_loaded_where_nothing_is_to_be_priced(self) -> None:
+        prices = Prices()
+        usage = Usage(prices=prices)
+        assert (usage.total_cost_usd, usage.by_model, usage.uncertain_cost_usd) == (0.0, {}, 0.0)
+        assert prices.loads == 0
+
+    async def test_each_entry_is_priced_once(self) -> None:
+        prices = Prices()
+        stack = tracking(an_answer(), prices=prices)
+        for expected in (20.0, 40.0):
+            await stack.complete(a_request())
+            assert stack.usage.total_cost_usd == expected
+            assert stack.usage.by_model[MODEL].cost_usd == expected
+        assert len(prices.priced) == 2
+
+    async def test_each_call_is_priced_by_itself(self) -> None:
+        """Sums would cross the threshold of a price that depends on a call's size."""
+        prices = Prices()
+        stack = tracking(an_answer(input_tokens=150_000), prices=prices)
+        for _ in range(2):
+            await stack.complete(a_request())
+        assert stack.usage.total_cost_usd
+        assert [entry.input_tokens for entry in prices.priced] == [150_000, 150_000]
+
+    async def test_warming_up_loads_the_prices_in_another_thread(self) -> None:
+        prices = Prices()
+        stack = tracking(an_answer(), prices=prices)
+        await stack.complete(a_request())
+        await stack.usage.warm_up()
+        assert prices.loads == 1
+        assert threading.current_thread().name not in prices.threads
+
+    async def test_warming_up_loads_before_the_first_call_too(self) -> None:
+        prices = Prices()
+        await Usage(prices=prices).warm_up()
+        assert prices.loads == 1
+
+    async def test_many_unread_costs_are_priced_in_the_background(self) -> None:
+        prices, done = Prices(), threading.Event()
+        usage = Usage(prices=prices)
+        entry = LedgerEntry("p", MODEL, "exact", 1, 1)
+        for _ in range(1000):
+            usage.add([replace(entry)], a_request(), an_answer(input_tokens=1, output_tokens=1))
+        for _ in range(500):
+            if len(prices.priced) == 1000:
+                break
+            done.wait(0.01)
+        assert len(prices.priced) == 1000
+        assert threading.current_thread().name not in prices.threads
+        assert usage.total_cost_usd == 3000.0
+
+    async def test_prices_that_fail_to_load_lose_nothing(self, caplog: Any) -> None:
+        broken = [True]
+
+        def fail() -> None:
+            if broken:
+                raise RuntimeError("the table is gone")
+
+        usage = Usage(prices=Prices(fail))
+        entry = LedgerEntry("p", MODEL, "exact", 1, 1)
+        for _ in range(1500):
+            usage.add([replace(entry)], a_request(), an_answer(input_tokens=1, output_tokens=1))
+        with pytest.raises(RuntimeError, match="the table is gone"):
+            _ = usage.total_cost_usd
+        assert usage.total_input_tokens == 1500
+        broken.clear()
+        assert usage.total_cost_usd == 4500.0
+
+    async def test_the_sums_are_exact(self) -> None:
+        class Dime(Prices):
+            def cost(self, entry: LedgerEntry) -> Decimal | None:
+                return Decimal("0.1")
+
+        stack = tracking(an_answer(), prices=Dime())
+        with localcontext() as context:
+            context.prec = 2
+            for _ in range(1000):
+                await stack.complete(a_request())
+            assert stack.usage.total_cost_usd == 100.0
+
+    async def test_without_a_source_the_public_list_prices_are_taken(self) -> None:
+        stack = CostTrackingProvider(Scripted(an_answer(input_tokens=1000, output_tokens=1000)))
+        await stack.complete(a_request())
+        assert stack.usage.total_cost_usd == pytest.approx(0.0006)
+
+    async def test_a_response_without_a_provider_is_priced_by_the_stacks_own(self) -> None:
+        prices = Prices()
+        stack = tracking(an_answer(), an_answer(provider="azure"), prices=prices, provider="groq")
+        for _ in range(2):
+            await stack.complete(a_request())
+        assert stack.usage.total_cost_usd
+        assert [entry.provider for entry in prices.priced] == ["groq", "azure"]
+
+    def test_a_call_imports_no_prices(self) -> None:
+        code = (
+            "import asyncio, sys\n"
+            "from aether.extensions.llm.cost_tracking import CostTrackingProvider\n"
+            "from aether.extensions.llm.fake import FakeProvider\n"
+            "from aether.llm.contracts import LLMRequest, Message\n"
+            "stack = CostTrackingProvider(FakeProvider())\n"
+            "asyncio.run(stack.complete(LLMRequest([Message('user', 'hi')])))\n"
+            "assert stack.usage.total_requests == 1\n"
+            "sys.exit('genai_prices' in sys.modules)\n"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestThreads:
+    def test_calls_from_many_threads_are_all_counted(self) -> None:
+        models = [f"m{number}" for number in range(4)]
+        stack = tracking(an_answer())
+        usage = stack.usage
+        reading = threading.Event()
+
+        def call(model: str) -> None:
+            async def many() -> None:
+                provider = CostTrackingProvider(Scripted(an_answer(model=model)), usage=usage)
+                for _ in range(500):
+                    await provider.complete(a_request())
+
+            asyncio.run(many())
+
+        def read() -> None:
+            while not reading.wait(0.001):
+                assert usage.total_cost_usd >= 0
+                assert usage.by_model is not None
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        threads = [threading.Thread(target=call, args=(model,)) for model in models * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        reading.set()
+        reader.join()
+        assert usage.total_requests == 4000
+        assert usage.by_model == {
+            model: TokenUsage(1000, 10_000, 5000, cost_usd=20_000.0) for model in models
+        }
+        assert usage.total_cost_usd == 80_000.0
+
+
+class TestView:
+    async def test_a_client_without_cost_tracking_shows_zero_and_says_why(self) -> None:
+        usage = Usage.disabled()
+        await usage.warm_up()
+        assert not usage.enabled
+        assert (usage.total_requests, usage.total_input_tokens, usage.total_output_tokens) == (
+            0,
+            0,
+            0,
+        )
+        assert (usage.total_cost_usd, usage.uncertain_cost_usd) == (0.0, 0.0)
+        assert (usage.by_model, usage.ledger, usage.is_exact) == ({}, (), True)
+        assert str(usage) == repr(usage) == "Usage(off: made with with_cost_tracking=False)"
+
+    async def test_it_reads_well(self) -> None:
+        stack = tracking(an_answer())
+        assert repr(stack.usage) == "Usage(0 requests, 0 input tokens, 0 output tokens, $0.000000)"
+        await stack.complete(a_request())
+        figures = "Usage(1 requests, 10 input tokens, 5 output tokens, "
+        assert repr(stack.usage) == f"{figures}cost not read yet)"
+        assert str(stack.usage) == repr(stack.usage) == f"{figures}$20.000000)"
+
+    async def test_it_says_what_is_missing(self) -> None:
+        stack = tracking(an_answer(model="free-7b"), an_answer(), ServerError("no"))
+        for _ in range(3):
+            await attempt(stack)
+        text = str(stack.usage)
+        assert "at least $20.000000 (no price known for free-7b)" in text
+        assert "0 estimated, 1 unknown" in text
+
+    async def test_rows_and_ledger_are_copies(self) -> None:
+        stack = tracking(an_answer())
+        await stack.complete(a_request())
+        stack.usage.by_model[MODEL].requests = 99
+        stack.usage.by_model.clear()
+        assert stack.usage.by_model[MODEL].requests == 1
+
+    def test_prices_belong_to_one_usage(self) -> None:
+        with pytest.raises(TypeError, match="either"):
+            CostTrackingProvider(FakeProvider(), usage=Usage(), prices=Prices())
+
+    async def test_it_is_a_provider_like_the_one_inside(self) -> None:
+        provider = Scripted(an_answer(), default_model="m")
+        stack = CostTrackingProvider(provider)
+        assert stack.inner is provider
+        assert stack.default_model == "m"
+        assert repr(stack) == "CostTracking > Scripted"
+        await stack.aclose()
+        assert provider.closed
+
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "answer": an_answer,
+    "answer without usage": lambda: an_answer(input_tokens=None, output_tokens=None),
+    "unpriced": lambda: an_answer(model="free-7b"),
+    "another model": lambda: an_answer(model="other"),
+    "refused": lambda: AuthenticationError("no", status=401),
+    "timeout": lambda: RequestTimeoutError("no"),
+    "server": lambda: ServerError("no", status=500),
+    "cancelled": asyncio.CancelledError,
+    "broken": lambda: [StreamChunk(text="x" * 8), ProviderConnectionError("no")],
+}
+
+
+@settings(deadline=None)
+@given(
+    script=st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=12),
+    retried=st.booleans(),
+)
+def test_the_sums_agree_with_the_ledger(script: list[str], retried: bool) -> None:
+    clock, provider = Clock(), Scripted(*(KINDS[kind]() for kind in script))
+    inner: Any = provider
+    if retried:
+        inner = RetryingProvider(provider, clock=clock, sleep=clock.sleep, random=lambda: 0.0)
+        inner = CircuitBreakerProvider(inner, clock=clock)
+    stack = CostTrackingProvider(inner, prices=Prices())
+    answers = 0
+
+    async def play() -> None:
+        nonlocal answers
+        while provider.calls < len(script):
+            before = provider.calls
+            [result] = await clock.run(collect(stack.stream(a_request(max_tokens=100))))
+            answers += not isinstance(result, BaseException)
+            if isinstance(result, CircuitOpenError):
+                assert provider.calls == before
+                clock.now += result.retry_after
+
+    asyncio.run(play())
+    usage, rows = stack.usage, stack.usage.by_model.values()
+    priced = [entry for entry in usage.ledger if entry.model != "free-7b"]
+    assert len(usage.ledger) == provider.calls
+    assert usage.total_requests == answers == sum(row.requests for row in rows)
+    assert usage.total_cost_usd == sum(row.cost_usd or 0 for row in rows)
+    assert usage.total_cost_usd == sum(
+        (entry.input_tokens or 0) + 2 * (entry.output_tokens or 0)
+        for entry in priced
+        if entry.state in {"exact", "estimated"}
+    )
+    assert (usage.uncertain_cost_usd > 0) == any(entry.state == "unknown" for entry in priced)
+    assert usage.is_exact == all(entry.state in {"exact", "not_billed"} for entry in usage.ledger)
