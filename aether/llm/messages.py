@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 from pydantic_core import from_json
 
 from aether.llm.call import CallContext, new_id
@@ -161,6 +161,17 @@ class LLMRequest(Data):
                     "names and functions are resolved by the client"
                 )
         return tools
+
+    @field_serializer("tools")
+    def _described(self, tools: tuple[ToolSpec, ...]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": dict(tool.parameters),
+            }
+            for tool in tools
+        ]
 
     @field_validator("stop", mode="before")
     @classmethod
