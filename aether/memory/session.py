@@ -179,7 +179,7 @@ class Session:
         await self._history.add((*asked, answered), system=system, before=before, response=response)
 
     async def _begin(self, owner: Owner) -> Turn:
-        self.refuse_reentry(owner())
+        self.refuse_reentry(owner() or asyncio.current_task())  # nobody may hold the stream
         return await self._queue.take(owner)
 
     def __repr__(self) -> str:
