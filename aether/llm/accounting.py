@@ -95,7 +95,6 @@ def settle_answer(
         entry.model = source.model or entry.model
         entry.provider = source.provider or entry.provider
         entry.request_id = source.request_id
-        characters = _written(source)
     entry.input_tokens = source.input_tokens
     entry.output_tokens = source.output_tokens
     entry.cache_read_tokens = source.cache_read_tokens
@@ -106,7 +105,8 @@ def settle_answer(
         entry.input_tokens = estimate_input_tokens(request)
         entry.state = "estimated"
     if entry.output_tokens is None:
-        entry.output_tokens = estimate_tokens(characters)
+        written = _written(source) if isinstance(source, LLMResponse) else characters
+        entry.output_tokens = estimate_tokens(written)
         entry.state = "estimated"
 
 

@@ -76,6 +76,13 @@ def tracking(*script: Any, **options: Any) -> CostTrackingProvider:
     return CostTrackingProvider(Scripted(*script), **{"prices": Prices(), **options})
 
 
+def add_many(usage: Usage, calls: int) -> None:
+    """Calls of one token in, one out."""
+    for _ in range(calls):
+        entry = LedgerEntry("p", MODEL, "exact", 1, 1)
+        usage.add([entry], a_request(), an_answer(input_tokens=1, output_tokens=1))
+
+
 async def attempt(stack: CostTrackingProvider, **fields: Any) -> BaseException | None:
     try:
         await stack.complete(a_request(**fields))
@@ -123,6 +130,49 @@ class TestCounting:
         await collect(stack.stream(a_request()))
         assert stack.usage.by_model == {MODEL: TokenUsage(1, 10, 5, cost_usd=20.0)}
         assert [entry.state for entry in stack.usage.ledger] == ["exact"]
+
+    @pytest.mark.parametrize("own_entry", [True, False])
+    async def test_a_stream_is_keyed_by_the_model_that_its_response_reports(
+        self, own_entry: bool
+    ) -> None:
+        request = a_request(model="alias", context=CallContext())
+
+        async def answer() -> list[StreamChunk]:
+            if own_entry and request.context is not None:
+                request.context.open_entry(provider="p", model="alias").state = "exact"
+            return deltas("42", answer=an_answer("42", model="dated-2026-11"))
+
+        stack = tracking(answer)
+        await collect(stack.stream(request))
+        assert stack.usage.by_model.keys() == {"dated-2026-11"}
+
+    async def test_an_attempt_of_an_adapter_is_priced_by_what_the_response_reports(self) -> None:
+        usage = Usage(prices=Prices())
+        entry = LedgerEntry(None, "alias", "exact", 10, 5)
+        usage.add([entry], a_request(), an_answer(model="dated-2026-11", provider="azure"))
+        assert (entry.provider, entry.model) == ("azure", "dated-2026-11")
+        assert usage.by_model == {"dated-2026-11": TokenUsage(1, 10, 5, cost_usd=20.0)}
+
+    async def test_an_attempt_is_not_exact_without_both_counts(self) -> None:
+        usage = Usage(prices=Prices())
+        entry = LedgerEntry("p", MODEL, "exact", 10, None)
+        usage.add([entry], a_request(), an_answer(output_tokens=None))
+        assert entry.state == "estimated"
+        assert not usage.is_exact
+
+    async def test_the_ledger_tells_what_the_response_told(self) -> None:
+        answer = an_answer(
+            cache_read_tokens=4, cache_write_tokens=3, reasoning_tokens=2, request_id="req-1"
+        )
+        stack = tracking(answer)
+        await stack.complete(a_request())
+        [entry] = stack.usage.ledger
+        assert entry.request_id == "req-1"
+        assert (entry.cache_read_tokens, entry.cache_write_tokens, entry.reasoning_tokens) == (
+            4,
+            3,
+            2,
+        )
 
     async def test_a_final_chunk_without_a_response_is_counted_too(self) -> None:
         closing = StreamChunk(finish_reason="stop", input_tokens=7, output_tokens=3)
@@ -237,6 +287,7 @@ class TestLedger:
         await text_until_error(stack.stream(a_request()))
         assert [entry.state for entry in stack.usage.ledger] == [state]
         assert stack.usage.total_requests == 0
+        assert bool(stack.usage.by_model) == (state == "estimated")
 
     async def test_a_stream_that_nobody_read_was_no_call(self) -> None:
         stack = tracking(deltas("42"))
@@ -304,9 +355,8 @@ class TestLedger:
         assert list(stack.usage.by_model) == ["unknown"]
 
     async def test_it_keeps_the_latest_and_the_totals_lose_none(self) -> None:
-        usage, entry = Usage(prices=Prices()), LedgerEntry("p", MODEL, "exact", 1, 1)
-        for _ in range(10_050):
-            usage.add([replace(entry)], a_request(), an_answer(input_tokens=1, output_tokens=1))
+        usage = Usage(prices=Prices())
+        add_many(usage, 10_050)
         assert len(usage.ledger) == 10_000
         assert usage.total_requests == 10_050
         assert usage.total_cost_usd == 3 * 10_050
@@ -317,9 +367,9 @@ class TestUncertainty:
 
     async def test_it_bounds_what_an_unknown_attempt_may_have_cost(self) -> None:
         stack = tracking(RequestTimeoutError("slow"))
-        await attempt(stack, prompt="é" * 100, max_tokens=50)
+        await attempt(stack, prompt="é" * 1000, max_tokens=50)
         bound = stack.usage.uncertain_cost_usd
-        assert 2 * 100 + 2 * 50 <= bound < 2 * 100 + 2 * 50 + 300
+        assert 2 * 1000 + 2 * 50 <= bound < 2 * 1000 + 2 * 50 + 300
         assert stack.usage.total_cost_usd == 0.0
         assert stack.usage.by_model == {}
 
@@ -353,6 +403,8 @@ class TestUncertainty:
         usage.add([entry], a_request(max_tokens=3))
         assert usage.uncertain_cost_usd == 7 + 2 * 3
         assert entry.output_tokens is None
+        usage.add([LedgerEntry("p", MODEL, "unknown", 7, 1)], a_request(max_tokens=3))
+        assert usage.uncertain_cost_usd == 7 + 2 * 3 + 7 + 2 * 1
 
 
 class TestPrices:
@@ -405,34 +457,36 @@ class TestPrices:
         assert prices.loads == 1
 
     async def test_many_unread_costs_are_priced_in_the_background(self) -> None:
-        prices, done = Prices(), threading.Event()
+        prices = Prices()
         usage = Usage(prices=prices)
-        entry = LedgerEntry("p", MODEL, "exact", 1, 1)
-        for _ in range(1000):
-            usage.add([replace(entry)], a_request(), an_answer(input_tokens=1, output_tokens=1))
-        for _ in range(500):
-            if len(prices.priced) == 1000:
-                break
-            done.wait(0.01)
-        assert len(prices.priced) == 1000
+        for expected in (1000, 2000):
+            add_many(usage, 1000)
+            for _ in range(500):
+                if len(prices.priced) == expected and not usage._tally._in_background:
+                    break
+                await asyncio.sleep(0.01)
+            assert len(prices.priced) == expected
         assert threading.current_thread().name not in prices.threads
-        assert usage.total_cost_usd == 3000.0
+        assert usage.total_cost_usd == 6000.0
 
-    async def test_prices_that_fail_to_load_lose_nothing(self, caplog: Any) -> None:
-        broken = [True]
+    async def test_prices_that_fail_to_load_lose_nothing(self) -> None:
+        tries: list[str] = []
+        mended = threading.Event()
 
         def fail() -> None:
-            if broken:
+            tries.append("load")
+            if not mended.is_set():
                 raise RuntimeError("the table is gone")
 
         usage = Usage(prices=Prices(fail))
-        entry = LedgerEntry("p", MODEL, "exact", 1, 1)
-        for _ in range(1500):
-            usage.add([replace(entry)], a_request(), an_answer(input_tokens=1, output_tokens=1))
+        for _ in range(15):
+            add_many(usage, 100)
+            await asyncio.sleep(0.005)
+        assert len(tries) <= 2
         with pytest.raises(RuntimeError, match="the table is gone"):
             _ = usage.total_cost_usd
         assert usage.total_input_tokens == 1500
-        broken.clear()
+        mended.set()
         assert usage.total_cost_usd == 4500.0
 
     async def test_the_sums_are_exact(self) -> None:
@@ -443,9 +497,9 @@ class TestPrices:
         stack = tracking(an_answer(), prices=Dime())
         with localcontext() as context:
             context.prec = 2
-            for _ in range(1000):
+            for _ in range(900):
                 await stack.complete(a_request())
-            assert stack.usage.total_cost_usd == 100.0
+            assert stack.usage.total_cost_usd == stack.usage.by_model[MODEL].cost_usd == 90.0
 
     async def test_without_a_source_the_public_list_prices_are_taken(self) -> None:
         stack = CostTrackingProvider(Scripted(an_answer(input_tokens=1000, output_tokens=1000)))
@@ -512,6 +566,9 @@ class TestThreads:
 
 class TestView:
     async def test_a_client_without_cost_tracking_shows_zero_and_says_why(self) -> None:
+        prices = Prices()
+        await Usage(prices=prices, enabled=False).warm_up()
+        assert prices.loads == 0
         usage = Usage.disabled()
         await usage.warm_up()
         assert not usage.enabled
