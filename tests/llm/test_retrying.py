@@ -670,6 +670,14 @@ class TestStreams:
         assert raised.partial is not None
         assert raised.partial.text == "How to "
 
+    async def test_an_error_in_mid_stream_that_is_not_the_providers_passes_unchanged(self) -> None:
+        clock, raised = Clock(), ConfigurationError("no")
+        provider = Scripted([StreamChunk(text="It "), raised])
+        [(_, error)] = await clock.run(
+            text_until_error(retrying(provider, clock).stream(a_request()))
+        )
+        assert error is raised
+
     async def test_a_foreign_exception_in_mid_stream_is_an_interruption(self) -> None:
         clock, raised = Clock(), KeyError("choices")
         provider = Scripted([StreamChunk(text="It "), raised])
