@@ -44,7 +44,10 @@ def build_stack(
     """
     name, adapter = build_provider(config, registry)
     order: tuple[tuple[bool, Layer], ...] = (
-        (with_cost_tracking, lambda inner: CostTrackingProvider(inner, usage=usage)),
+        (
+            with_cost_tracking,
+            lambda inner: CostTrackingProvider(inner, usage=usage, provider=name),
+        ),
         (with_circuit_breaker, lambda inner: CircuitBreakerProvider(inner, provider=name)),
         (with_retry, lambda inner: RetryingProvider(inner, provider=name)),
     )
