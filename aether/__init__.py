@@ -8,6 +8,7 @@ from aether.client import Aether
 from aether.config import ProviderConfig
 from aether.errors import AetherError
 from aether.extensions.llm.registry import register_provider
+from aether.http import contracts as _transports  # noqa: F401 - its built-ins are known then
 from aether.llm.messages import Message
 from aether.memory.contracts import SessionStore
 from aether.registry import register

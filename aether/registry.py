@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any, TypeVar
 
-from aether.errors import ConfigurationError, UnknownNameError
+from aether.errors import AetherError, ConfigurationError, UnknownNameError
 
 __all__ = ["Entry", "Registry", "declare_builtins", "default_registry", "register"]
 
@@ -199,7 +199,15 @@ class Registry:
                 f"Two installed packages provide {kind} {name!r}: {' and '.join(origins)}. "
                 "Uninstall one, or register the one you want."
             )
-        value = points[0].load()
+        try:
+            value = points[0].load()
+        except AetherError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(
+                f"{kind} {name!r} of an installed package ({origins[0]}) cannot be imported: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         # The module may have registered the object itself, with metadata, while it was imported.
         for registry in (self, default_registry):
             own = registry.registered(kind, name)
@@ -242,8 +250,18 @@ def _changed_at(folder: str) -> int | None:
 
 
 def _origin_of(value: object) -> str:
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{getattr(named, '__module__', '?')}:{getattr(named, '__qualname__', '?')}"
+    while isinstance(value, functools.partial):
+        value = value.func
+    if hasattr(value, "__qualname__"):
+        return f"{getattr(value, '__module__', '?')}:{value.__qualname__}"
+    return f"{_registering_module()}:{type(value).__qualname__}"  # an object has no home of its own
+
+
+def _registering_module() -> str:
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 - documented, and without a substitute
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return "?" if frame is None else str(frame.f_globals.get("__name__"))
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:
