@@ -47,6 +47,10 @@ class Data(BaseModel):
                     data[name] = value
             super().__init__(**data)
 
+        # As on pydantic's own RootModel: validation need not come through here for each model that
+        # it makes, which would take it more than twice as long.
+        __init__.__pydantic_base_init__ = True
+
 
 class TextPart(Data):
     """Text."""
