@@ -135,7 +135,7 @@ async def test_a_cancelled_run_leaves_nothing_behind(
     while not outcomes or outcomes[-1]:
         outcomes.append(await _cancel_after(len(outcomes), flow, slow_subscribers, times))
         assert len(outcomes) < 200
-    assert len(outcomes) > 8  # points at which it was cancelled, until it was over before
+    assert len(outcomes) > 5  # points at which it was cancelled, until it was over before
 
 
 async def _cancel_after(
