@@ -596,8 +596,9 @@ async def test_subscribed_twice_is_called_twice_and_each_unsubscribes_one() -> N
     bus = EventBus()
     client = Aether(FakeProvider(), events=bus)
     heard: list[Event] = []
-    unsubscribe = bus.subscribe(REQUEST_START, heard.append)
-    bus.subscribe(REQUEST_START, heard.append)
+    hear = heard.append
+    unsubscribe = bus.subscribe(REQUEST_START, hear)
+    bus.subscribe(REQUEST_START, hear)
     await client.ask("hi")
     assert len(heard) == 2
     unsubscribe()
