@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import subprocess
 import sys
@@ -442,6 +443,34 @@ async def test_tool_turns_are_argument_before_environment(monkeypatch: pytest.Mo
         with pytest.raises(AetherError, match="max_tool_iterations"):
             await Aether(fake).ask("1 + 2", tools=[add], max_tool_iterations=chosen)
         assert len(fake.requests) == turns
+
+
+@pytest.mark.parametrize(
+    ("environment", "argument", "together"),
+    [(None, None, 2), ("0", None, 1), ("0", True, 2), ("1", False, 1), (None, False, 1)],
+)
+async def test_parallel_tools_is_argument_before_environment_before_default(
+    environment: str | None,
+    argument: bool | None,
+    together: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if environment is not None:
+        monkeypatch.setenv("AETHER_PARALLEL_TOOLS", environment)
+    running: list[int] = []
+    counts: list[int] = []
+
+    async def work(number: int) -> None:
+        """Work."""
+        running.append(number)
+        await asyncio.sleep(0.002)
+        counts.append(len(running))
+        running.remove(number)
+
+    both = [ToolCall("1", "work", {"number": 1}), ToolCall("2", "work", {"number": 2})]
+    fake = FakeProvider(responses=[LLMResponse(text="", model="m", tool_calls=both), "done"])
+    await Aether(fake).ask("hi", tools=[work], parallel_tools=argument)
+    assert max(counts) == together
 
 
 async def _by_client(client: Aether, **options: Any) -> None:
