@@ -252,8 +252,9 @@ def _changed_at(folder: str) -> int | None:
 def _origin_of(value: object) -> str:
     while isinstance(value, functools.partial):
         value = value.func
-    if hasattr(value, "__qualname__"):
-        return f"{getattr(value, '__module__', '?')}:{value.__qualname__}"
+    name = getattr(value, "__qualname__", None)
+    if name is not None:
+        return f"{getattr(value, '__module__', '?')}:{name}"
     return f"{_registering_module()}:{type(value).__qualname__}"  # an object has no home of its own
 
 
