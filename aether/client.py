@@ -19,7 +19,7 @@ from aether.errors import ClientClosedError
 from aether.events import EventBus
 from aether.extensions.llm.builder import Stack, build_stack, wrap_provider
 from aether.extensions.llm.cost_tracking import Usage
-from aether.extensions.llm.factory import split_model
+from aether.extensions.llm.factory import options_taken, split_model
 from aether.llm.ask import set_client_factory
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMResponse, Message, StreamChunk
@@ -83,6 +83,9 @@ class Aether:
             "with_circuit_breaker": with_circuit_breaker,
             "with_cost_tracking": with_cost_tracking,
         }
+        config = config or ProviderConfig()
+        # How requests are sent, also to other providers; not the configuration, which has the key.
+        self._sending = {"transport": config.transport, "timeout": config.timeout}
         usage = Usage() if with_cost_tracking else Usage.disabled()
         self._stack: Stack
         if provider is not None:
@@ -90,7 +93,7 @@ class Aether:
                 provider, usage=usage, with_cost_tracking=with_cost_tracking
             )
         else:
-            self._stack = self._build(config or ProviderConfig(), usage)
+            self._stack = self._build(config, usage)
         self._others: dict[str, Stack] = {}
         self._store = memory_store
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
@@ -244,7 +247,9 @@ class Aether:
         with self._lock:
             stack = self._others.get(provider)
             if stack is None:
-                stack = self._build(ProviderConfig(provider=provider), self.usage)
+                taken = options_taken(provider, self._sending, self._registry)
+                config = ProviderConfig(provider=provider, **taken)
+                stack = self._build(config, self.usage)
                 self._others[provider] = stack
             return stack
 

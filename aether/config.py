@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,13 @@ def model_reference() -> str | None:
     return environment("AETHER_MODEL")
 
 
-def http_transport() -> str:
-    """`AETHER_HTTP`, default `aiohttp`. Whether it exists is for the registry to say."""
-    return environment("AETHER_HTTP") or DEFAULT_TRANSPORT
+def http_transport(is_known: Callable[[str], bool]) -> str:
+    """`AETHER_HTTP`, default `aiohttp`; whether the name `is_known` is for the registry to say."""
+    name = environment("AETHER_HTTP") or DEFAULT_TRANSPORT
+    if name != DEFAULT_TRANSPORT and not is_known(name):
+        _warn("AETHER_HTTP", name, f"the default {DEFAULT_TRANSPORT}")
+        return DEFAULT_TRANSPORT
+    return name
 
 
 def local_model() -> str | None:

@@ -33,8 +33,6 @@ class RunContext:
     """The `Session` whose turn this is."""
     client: Any = None
     depth: int = 0
-    deadline: float | None = None
-    """On the monotonic clock."""
     run_id: str = field(default_factory=new_id)
     parent: Scope | None = field(default_factory=current_scope.get)
     """The scope of the tool call that started this run, if one did."""
@@ -47,7 +45,7 @@ class RunContext:
 
     def for_call(self, request: LLMRequest) -> LLMRequest:
         """The request with the context of a new provider call."""
-        return request.replace(context=CallContext(run_id=self.run_id, deadline=self.deadline))
+        return request.replace(context=CallContext(run_id=self.run_id))
 
     def scope(self) -> Scope:
         """What code inside this run's tool calls may know of it."""

@@ -122,6 +122,8 @@ def build_run(
 ) -> RunContext:
     """The run's context, with its tools resolved."""
     parallel = options.get("parallel_tools")
+    if parallel is not None and not isinstance(parallel, bool):
+        raise TypeError(f"parallel_tools is True or False, not {parallel!r}")
     iterations = options.get("max_tool_iterations")
     if iterations is None:
         iterations = config.max_tool_iterations()
@@ -132,7 +134,7 @@ def build_run(
         events=events,
         tools=resolve_tools(tools, registry=registry) if tools else {},
         middleware=middleware,
-        parallel_tools=config.parallel_tools() if parallel is None else bool(parallel),
+        parallel_tools=config.parallel_tools() if parallel is None else parallel,
         max_tool_iterations=iterations,
         client=client,
         agent=agent,

@@ -590,3 +590,29 @@ async def test_fake_counts_tokens_and_always_the_same() -> None:
     longer = await FakeProvider("hello").complete(request("four four four four"))
     assert longer.input_tokens is not None
     assert longer.input_tokens > one.input_tokens
+
+
+async def test_a_second_provider_sends_as_the_client_was_told_to(
+    monkeypatch: pytest.MonkeyPatch, aether_registry: Registry
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Second(FakeProvider):
+        def __init__(self, timeout: float | None = None) -> None:
+            super().__init__("second")
+            made.append({"timeout": timeout})
+
+    class Plain(FakeProvider):
+        def __init__(self) -> None:
+            super().__init__("plain")
+
+    aether_registry.add("llm_provider", "second", Second)
+    aether_registry.add("llm_provider", "plain", Plain)
+    config = ProviderConfig(provider="second", timeout=7)
+    async with Aether(config=config) as client:
+        assert await client.ask("hi", model="plain:m") == "plain"
+    async with Aether(
+        config=ProviderConfig(provider="openai", api_key="sk-x", timeout=8)
+    ) as client:
+        assert await client.ask("hi", model="second:m") == "second"
+    assert made == [{"timeout": 7}, {"timeout": 8}]

@@ -34,7 +34,7 @@ NUMBERS: list[tuple[str, Read, float, float, float]] = [
 TEXTS: list[tuple[str, Read, Any]] = [
     ("LLM_PROVIDER", config.provider_name, "openai"),
     ("AETHER_MODEL", config.model_reference, None),
-    ("AETHER_HTTP", config.http_transport, "aiohttp"),
+    ("AETHER_HTTP", lambda: config.http_transport(lambda _: True), "aiohttp"),
     ("AETHER_LOCAL_MODEL", config.local_model, None),
 ]
 OTHERS: list[tuple[str, Read]] = [

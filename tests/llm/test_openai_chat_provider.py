@@ -29,6 +29,7 @@ from aether.errors import (
 )
 from aether.extensions.llm import _event_stream
 from aether.extensions.llm.openai import OpenAIProvider
+from aether.http import bodies
 from aether.http.contracts import KIND, Timeout
 from aether.llm.contracts import (
     CallContext,
@@ -276,9 +277,10 @@ def test_an_unknown_protocol_in_the_environment_falls_back_and_is_logged(
 def test_an_unknown_transport_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownNameError, match="aiohttp"):
         OpenAIProvider(KEY, transport="pigeon")
-    monkeypatch.setenv("AETHER_HTTP", "pigeon")
     with pytest.raises(UnknownNameError):
-        OpenAIProvider(KEY)
+        OpenAIProvider(KEY, transport="pigeon")
+    monkeypatch.setenv("AETHER_HTTP", "pigeon")
+    OpenAIProvider(KEY)  # what stands in the environment falls back, and is warned of
     with pytest.raises(ConfigurationError, match="transport"):
         OpenAIProvider(KEY, transport=7)  # type: ignore[arg-type] # the point of the test
 
@@ -394,7 +396,7 @@ async def test_a_wait_that_comes_with_an_answer_is_left_alone(
 async def test_the_body_of_a_refused_stream_is_bounded(
     transport: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_event_stream, "ERROR_BODY_MAX_SECONDS", 0.01)
+    monkeypatch.setattr(bodies, "ERROR_BODY_MAX_SECONDS", 0.01)
     transport.answers(b"out of order", asyncio.Event(), status=500)
     transport.answers(*[b"x" * 10_000] * 7, asyncio.Event(), status=500)
     transport.answers(b"cut ", ProviderConnectionError("cut"), status=500)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,8 @@ from aether.errors import ClientClosedError
 __all__ = ["PerLoop"]
 
 R = TypeVar("R")
+
+PATIENCE_SECONDS = 5.0
 
 
 class PerLoop(Generic[R]):
@@ -36,11 +39,11 @@ class PerLoop(Generic[R]):
         loop = asyncio.get_running_loop()
         kept = self._kept.get(loop)
         if kept is None:
-            if self._closed:
-                raise ClientClosedError("This transport was closed. Make a new one.")
-            resource = self._make()
-            keeper = self._keep(resource)
             with self._lock:
+                if self._closed:
+                    raise ClientClosedError("This transport was closed. Make a new one.")
+                resource = self._make()
+                keeper = self._keep(resource)
                 self._kept[loop] = kept = resource, keeper
             await keeper.__anext__()
         return kept[0]
@@ -51,15 +54,9 @@ class PerLoop(Generic[R]):
             self._closed = True
             kept = list(self._kept.items())
             self._kept.clear()
-        here = asyncio.get_running_loop()
-        for loop, (_, keeper) in kept:
-            if loop is here:
-                await keeper.aclose()
-            elif loop.is_running():
-                closing = asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)
-                await asyncio.wrap_future(closing)
-            elif not loop.is_closed():
-                await asyncio.to_thread(loop.run_until_complete, keeper.aclose())
+        async with AsyncExitStack() as closing:  # one that fails keeps no other open
+            for loop, (_, keeper) in kept:
+                closing.push_async_callback(_close_in, loop, keeper)
 
     async def _keep(self, resource: R) -> AsyncGenerator[None, None]:
         # A loop that is shut down closes the generators that were begun in it: so this is how a
@@ -68,3 +65,14 @@ class PerLoop(Generic[R]):
             yield
         finally:
             await self._close(resource)
+
+
+async def _close_in(loop: asyncio.AbstractEventLoop, keeper: AsyncGenerator[None, None]) -> None:
+    if loop is asyncio.get_running_loop():
+        await keeper.aclose()
+    elif loop.is_running():
+        closing = asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)
+        # The loop may stop right now, and then nobody ever answers.
+        await asyncio.wait_for(asyncio.wrap_future(closing), PATIENCE_SECONDS)
+    elif not loop.is_closed():
+        await asyncio.to_thread(loop.run_until_complete, keeper.aclose())

@@ -5,17 +5,15 @@ It must not know an HTTP library.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from urllib.parse import urlsplit
 
 from aether._version import __version__
-from aether.errors import AetherError, InputError, ProtocolError
-from aether.http.contracts import ERROR_BODY_MAX_BYTES, ERROR_BODY_MAX_SECONDS
+from aether.errors import InputError, ProtocolError
 
-__all__ = ["HEADERS", "check_headers", "flatten", "host_of", "read_body", "read_error_body"]
+__all__ = ["HEADERS", "check_headers", "flatten", "host_of", "read_body"]
 
 HEADERS = {"User-Agent": f"aether/{__version__}", "Accept-Encoding": "identity"}
 """Sent where a request does not set them itself."""
@@ -60,17 +58,3 @@ async def read_body(pieces: Pieces, *, max_bytes: int, host: str) -> bytes:
                     f"The answer of {host} is longer than {max_bytes} bytes.", kind="size"
                 )
     return bytes(body)
-
-
-async def read_error_body(pieces: Pieces) -> bytes:
-    """As much of an error's body as comes within the limits."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(ERROR_BODY_MAX_SECONDS), aclosing(pieces):
-            async for piece in pieces:
-                body += piece
-                if len(body) >= ERROR_BODY_MAX_BYTES:
-                    break
-    except (AetherError, TimeoutError):
-        pass  # the status is the error; its text is as much as there is
-    return bytes(body[:ERROR_BODY_MAX_BYTES])

@@ -30,8 +30,8 @@ from aether.extensions.http._wire import (
     flatten,
     host_of,
     read_body,
-    read_error_body,
 )
+from aether.http.bodies import read_error_body
 from aether.http.contracts import AddressCheck, HTTPResponse, Timeout
 
 __all__ = ["AiohttpTransport"]
@@ -65,6 +65,7 @@ class AiohttpTransport:
             pieces = exchange.chunks(decoder_for(names))
             if answer.status >= 400:
                 content = await read_error_body(pieces)
+                await pieces.aclose()
             else:
                 content = await read_body(pieces, max_bytes=max_bytes, host=host_of(url))
             return HTTPResponse(answer.status, names, content)

@@ -30,8 +30,8 @@ from aether.extensions.http._wire import (
     flatten,
     host_of,
     read_body,
-    read_error_body,
 )
+from aether.http.bodies import read_error_body
 from aether.http.contracts import AddressCheck, HTTPResponse, Timeout
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class HttpxTransport:
                 pieces = answer.chunks()
                 if answer.status >= 400:
                     content = await read_error_body(pieces)
+                    await pieces.aclose()
                 else:
                     content = await read_body(pieces, max_bytes=max_bytes, host=host)
                 return HTTPResponse(answer.status, answer.headers, content)

@@ -11,7 +11,8 @@ from collections.abc import AsyncGenerator, Callable
 
 from aether.errors import ProtocolError, ProviderError, RequestTimeoutError
 from aether.extensions.llm._wire.sse import ServerSentEvent, SSEDecoder
-from aether.http.contracts import ERROR_BODY_MAX_BYTES, ERROR_BODY_MAX_SECONDS, HTTPStream
+from aether.http.bodies import read_error_body
+from aether.http.contracts import HTTPStream
 
 __all__ = ["DRAIN_SECONDS", "MAX_DOCUMENT_BYTES", "STALL_SECONDS", "EventStream"]
 
@@ -68,16 +69,7 @@ class EventStream:
 
     async def read_error_body(self) -> bytes:
         """The beginning of a body that explains a refusal: bounded in bytes and in seconds."""
-        body = bytearray()
-        try:
-            async with asyncio.timeout(ERROR_BODY_MAX_SECONDS):
-                async for piece in self._pieces:
-                    body += piece
-                    if len(body) >= ERROR_BODY_MAX_BYTES:
-                        break
-        except (TimeoutError, ProviderError):
-            pass  # the status tells enough: what has come by now is the body
-        return bytes(body[:ERROR_BODY_MAX_BYTES])
+        return await read_error_body(self._pieces)
 
     async def drain(self) -> None:
         """Read what follows the protocol's end mark, so that the connection can be used again."""

@@ -16,13 +16,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic_core import to_json
 
-from aether.config import http_transport
 from aether.errors import ClientClosedError, ConfigurationError, InputError, ProviderError
 from aether.extensions.llm._event_stream import MAX_DOCUMENT_BYTES, EventStream
 from aether.extensions.llm._wire.errors import Source, refusal
 from aether.extensions.llm._wire.retry_after import parse_retry_after, parse_should_retry
-from aether.http.contracts import KIND, Timeout, Transport
-from aether.registry import default_registry
+from aether.http.contracts import Timeout, Transport
+from aether.http.finding import transport_maker
 
 __all__ = ["Endpoint", "render_json"]
 
@@ -40,10 +39,10 @@ Headers = Mapping[str, str]
 class Endpoint:
     """One server, with its key and the transport to it.
 
-    `transport` is a `Transport`, which `aclose` leaves open, or a registered name, whose transport
-    is made for the first request and closed by `aclose`. The key is in no attribute, `repr` or
-    message; it goes to this server's origin alone. `timeout` is in seconds, until the first and
-    between two pieces of an answer, or a `Timeout`.
+    `transport` is a `Transport`, which `aclose` leaves open; or a registered name, or a function
+    that makes one: that transport is made for the first request and closed by `aclose`. The key is
+    in no attribute, `repr` or message; it goes to this server's origin alone. `timeout` is in
+    seconds, until the first and between two pieces of an answer, or a `Timeout`.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Endpoint:
         query: str = "",
         api_key: str | None = None,
         key_header: str = "authorization",
-        transport: str | Transport | None = None,
+        transport: str | Transport | Callable[[], Transport] | None = None,
         timeout: float | Timeout | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,7 +65,7 @@ class Endpoint:
         self._timeout = _limits(timeout)
         self._clock = clock
         self._transport = transport if isinstance(transport, Transport) else None
-        self._transport_name = None if self._transport else _known_transport(transport)
+        self._make_transport = None if self._transport else _maker(transport)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -135,7 +134,7 @@ class Endpoint:
         with self._lock:
             self._closed = True
             transport, self._transport = self._transport, None
-        if transport is not None and self._transport_name is not None:
+        if transport is not None and self._make_transport is not None:
             await transport.aclose()
 
     def _open(self) -> Transport:
@@ -143,11 +142,12 @@ class Endpoint:
         if transport is not None:
             return transport
         with self._lock:
-            if self._closed:
-                raise ClientClosedError(f"This provider ({self.provider}) was closed.")
-            if self._transport is None:
-                self._transport = default_registry.get(KIND, self._transport_name or "")()
-            return self._transport
+            transport = self._transport
+            if transport is None:
+                if self._closed or self._make_transport is None:
+                    raise ClientClosedError(f"This provider ({self.provider}) was closed.")
+                transport = self._transport = self._make_transport()
+            return transport
 
     def _url(self, path: str) -> str:
         return f"{self.base_url}{path}?{self._query}" if self._query else self.base_url + path
@@ -231,16 +231,15 @@ def _limits(timeout: float | Timeout | None) -> Timeout:
     return Timeout(connect=DEFAULT_TIMEOUT.connect, read=float(timeout))
 
 
-def _known_transport(name: object) -> str:
-    if name is None:
-        name = http_transport()
-    if not isinstance(name, str):
+def _maker(choice: object) -> Callable[[], Transport]:
+    if choice is None or isinstance(choice, str):
+        return transport_maker(choice)
+    if not callable(choice):
         raise ConfigurationError(
-            f"transport takes a registered name or a Transport, not {type(name).__name__}."
+            f"transport takes a registered name or a Transport, not {type(choice).__name__}."
         )
-    if (KIND, name) not in default_registry:
-        default_registry.get(KIND, name)  # raises, and lists the known ones
-    return name
+    make: Callable[[], Transport] = choice
+    return make
 
 
 def _request_id(headers: Headers) -> str | None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from aether import config as environment
 from aether.config import ProviderConfig
 from aether.errors import ConfigurationError
 from aether.extensions.llm.registry import KIND
+from aether.http.finding import transport_maker
 from aether.llm.contracts import LLMProvider
-from aether.registry import Registry
+from aether.registry import Registry, default_registry
 
-__all__ = ["build_provider", "choose_provider", "split_model"]
+__all__ = ["build_provider", "choose_provider", "options_taken", "split_model"]
 
 _log = logging.getLogger("aether.config")
 
@@ -87,10 +89,15 @@ def build_provider(config: ProviderConfig, registry: Registry) -> tuple[str, LLM
         arguments["api_key"] = api_key
     elif takes_any and api_key is not None:
         arguments["api_key"] = api_key
+    transport = config.transport
+    named = transport is None or isinstance(transport, str)
+    if named and registry is not default_registry and "transport" in parameters:
+        # By itself the provider would look for the name in the registry of the process.
+        transport = transport_maker(transport, registry=registry)
     chosen = {
         "default_model": model,
         "base_url": base_url,
-        "transport": config.transport,
+        "transport": transport,
         "timeout": config.timeout,
     }
     for option, value in chosen.items():
@@ -112,6 +119,12 @@ def build_provider(config: ProviderConfig, registry: Registry) -> tuple[str, LLM
             "`async def complete(self, request) -> LLMResponse`."
         )
     return name, provider
+
+
+def options_taken(name: str, options: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """Those of the options that the provider's constructor names."""
+    parameters = _parameters(registry.entry(KIND, name).value, name)
+    return {option: value for option, value in options.items() if option in parameters}
 
 
 def missing_key(name: str, variables: str | tuple[str, ...] | None) -> str:

@@ -6,7 +6,7 @@ It must not know the other adapters. Of OpenAI's two protocols it speaks Chat Co
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Literal
 from urllib.parse import urlsplit
@@ -42,7 +42,7 @@ class OpenAIProvider:
         *,
         base_url: str | None = None,
         api: Literal["auto", "chat", "responses"] | None = None,
-        transport: str | Transport | None = None,
+        transport: str | Transport | Callable[[], Transport] | None = None,
         timeout: float | Timeout | None = None,
     ) -> None:
         _check_api(api)

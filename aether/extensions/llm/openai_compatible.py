@@ -6,7 +6,7 @@ It must not know the other adapters.
 from __future__ import annotations
 
 import difflib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from aether.config import environment
 from aether.errors import ConfigurationError, UnknownNameError
@@ -35,7 +35,7 @@ class OpenAICompatibleProvider:
         *,
         vendor: str,
         base_url: str | None = None,
-        transport: str | Transport | None = None,
+        transport: str | Transport | Callable[[], Transport] | None = None,
         timeout: float | Timeout | None = None,
     ) -> None:
         row = _row(vendor)

@@ -20,8 +20,8 @@ from aether import config
 from aether.errors import InputError, ProviderError, ToolError
 from aether.extensions.tools._addresses import WEB_PORTS, check_public_address
 from aether.extensions.tools._urls import WebURL, parse_web_url
-from aether.http.contracts import KIND, AddressCheck, HTTPStream, Timeout, Transport
-from aether.registry import default_registry
+from aether.http.contracts import AddressCheck, HTTPStream, Timeout, Transport
+from aether.http.finding import transport_maker
 from aether.tools.registry import register_tool
 
 __all__ = ["HTTPGetter", "http_get"]
@@ -50,8 +50,7 @@ _WEB_CHARSET = re.compile(
 
 
 def _registered_transport() -> Transport:
-    transport: Transport = default_registry.get(KIND, config.http_transport())()
-    return transport
+    return transport_maker()()
 
 
 class HTTPGetter:

@@ -207,7 +207,7 @@ def _build(
         status=report.status,
         retryable=retryable,
         retry_after=retry_after,
-        kind=report.code,
+        kind=None if report.code is None else clean(source.redact(report.code)),
     )
 
 
