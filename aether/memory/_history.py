@@ -167,8 +167,6 @@ class History:
                 await self._store.save(self._session_id, before)
             else:
                 await self._store.delete(self._session_id)
-        except SessionConflictError:
-            return
         except Exception as error:  # noqa: BLE001 - the cancellation is what the caller gets
             _log.warning("a cancelled turn may stay in %s: %s", self._label, _reason(error))
 

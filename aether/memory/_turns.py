@@ -38,13 +38,11 @@ class Turn:
 
     def __init__(self, queue: TurnQueue, place: _Place) -> None:
         self._queue = queue
-        self._place: _Place | None = place
+        self._place = place
 
     def end(self) -> None:
         """Let the next one go; leave the queue, if this turn had not come yet. Twice is fine."""
-        place, self._place = self._place, None
-        if place is not None:
-            self._queue._leave(place)  # noqa: SLF001 - a turn is its queue's own token
+        self._queue._leave(self._place)  # noqa: SLF001 - a turn is its queue's own token
 
     def __enter__(self) -> Self:
         return self

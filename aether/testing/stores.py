@@ -188,9 +188,10 @@ class SessionStoreConformance:
         async with self._replacing() as store:
             message = Message("user", "a", provider_state={"p": state})
             await store.replace("a", [message], expected_length=0)
-            message.provider_state["q"] = True
-            state["x"].append(2)
-            (await store.load("a"))[0].tool_calls.append(ToolCall("c", "add"))
+            for shared in (message, (await store.load("a"))[0]):
+                inner: Any = shared.provider_state["p"]
+                inner["x"].append(2)
+                shared.tool_calls.append(ToolCall("c", "add"))
             assert await store.load("a") == [Message("user", "a", provider_state={"p": {"x": [1]}})]
 
     async def test_closing_twice_is_fine(self) -> None:

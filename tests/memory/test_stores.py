@@ -7,16 +7,19 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
+from aether import Aether
 from aether.errors import ClientClosedError, ConfigurationError, InputError, SessionError
 from aether.extensions.memory.sqlite import SQLiteSessionStore
 from aether.llm.contracts import Message
 from aether.memory import InMemorySessionStore
 from aether.memory.contracts import KIND, SessionStore
 from aether.registry import Registry
+from aether.testing import FakeProvider
 from aether.testing.stores import SessionStoreConformance
 
 HELLO = [Message("user", "hello"), Message("assistant", "hi")]
@@ -117,11 +120,47 @@ async def test_a_cancelled_write_is_whole_or_absent_and_the_store_works_on(tmp_p
             assert await store.load(f"s{number}") in ([], HELLO)
 
 
+async def test_a_turn_that_is_cancelled_while_it_is_written_is_taken_back(tmp_path: Path) -> None:
+    async with (
+        SQLiteSessionStore(tmp_path / "s.sqlite") as store,
+        Aether(FakeProvider("hi"), memory_store=store) as client,
+    ):
+        for number in range(40):
+            session = client.session(f"s{number}", system="Be brief.")
+            asking = asyncio.ensure_future(session.ask("hello"))
+            await asyncio.sleep(number * 0.0001)
+            asking.cancel()
+            (outcome,) = await asyncio.gather(asking, return_exceptions=True)
+            stored = await store.load(f"s{number}")
+            assert stored[1:] == (HELLO if outcome == "hi" else [])
+            assert await store.exists(f"s{number}") == bool(stored)
+
+
 @pytest.mark.parametrize("name", ["a\0b", "x" * 1025, "\ud800"])
 async def test_an_id_that_cannot_be_stored_is_refused(name: str) -> None:
     async with SQLiteSessionStore(":memory:") as store:
         with pytest.raises(InputError):
             await store.save(name, HELLO)
+
+
+async def test_a_cancelled_close_closes_all_the_same() -> None:
+    store = SQLiteSessionStore(":memory:")
+    await store.save("a", HELLO)
+    gate = threading.Event()
+    busy = asyncio.ensure_future(store._run(gate.wait, "a"))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(store.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    gate.set()
+    assert await busy
+    for thread in threading.enumerate():
+        if thread.name.startswith("aether-sqlite"):
+            thread.join(10)
+    assert store._connection is None
+    await store.aclose()
 
 
 async def test_a_closed_store_says_so() -> None:

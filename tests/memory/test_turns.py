@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -86,7 +87,9 @@ async def test_who_is_cancelled_while_waiting_leaves_the_queue() -> None:
 
 
 @pytest.mark.parametrize("ticks", [0, 1])
-async def test_cancelled_just_as_the_turn_comes_it_is_passed_on(ticks: int) -> None:
+async def test_cancelled_just_as_the_turn_comes_it_is_passed_on(
+    ticks: int, caplog: pytest.LogCaptureFixture
+) -> None:
     queue = TurnQueue()
     first = await queue.take(NOBODY)
     second = asyncio.ensure_future(queue.take(NOBODY))
@@ -99,6 +102,7 @@ async def test_cancelled_just_as_the_turn_comes_it_is_passed_on(ticks: int) -> N
     (await third).end()
     assert second.cancelled()
     assert await is_free(queue)
+    assert not caplog.records, "no callback failed"
 
 
 async def test_a_dropped_turn_ends_without_the_collector() -> None:
@@ -203,3 +207,21 @@ def test_threads_with_loops_of_their_own_take_turns() -> None:
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads)
     assert (inside, most) == (0, 1)
+
+
+def test_a_loop_that_sleeps_in_another_thread_is_woken() -> None:
+    queue, loop = TurnQueue(), asyncio.new_event_loop()
+    first = loop.run_until_complete(queue.take(NOBODY))
+
+    async def take() -> None:
+        (await queue.take(NOBODY)).end()
+
+    thread = threading.Thread(target=asyncio.run, args=(take(),), daemon=True)
+    thread.start()
+    while not queue._waiting:
+        time.sleep(0.001)
+    time.sleep(0.01)  # it goes to sleep now; sooner or later is both fine
+    first.end()
+    thread.join(10)
+    assert not thread.is_alive()
+    loop.close()
