@@ -29,6 +29,7 @@ MODULES = (
     "aether.events",
     "aether.extensions.http.aiohttp",
     "aether.extensions.http.httpx",
+    "aether.extensions.llm",
     "aether.extensions.llm.builder",
     "aether.extensions.llm.circuit_breaker",
     "aether.extensions.llm.cost_tracking",
