@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic_core import to_json
@@ -238,8 +238,7 @@ def _maker(choice: object) -> Callable[[], Transport]:
         raise ConfigurationError(
             f"transport takes a registered name or a Transport, not {type(choice).__name__}."
         )
-    make: Callable[[], Transport] = choice
-    return make
+    return cast("Callable[[], Transport]", choice)
 
 
 def _request_id(headers: Headers) -> str | None:
