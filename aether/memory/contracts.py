@@ -15,7 +15,11 @@ KIND = "session_store"
 
 @runtime_checkable
 class SessionStore(Protocol):
-    """Keeps the messages of sessions. Any error it raises reaches the caller as `SessionError`."""
+    """Keeps the messages of sessions. Any error it raises reaches the caller as `SessionError`.
+
+    It keeps and hands out copies: a list or a message that is changed afterwards changes nothing
+    that is stored.
+    """
 
     async def load(self, session_id: str) -> list[Message]:
         """The session's messages in order; an empty list if there is no such session."""

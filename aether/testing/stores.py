@@ -8,7 +8,7 @@ It must not know where a store keeps what it is given. Run your own through it:
         def make_store(self):
             return MyStore(...)     # an empty one
 
-pytest collects the inherited tests; they need pytest-asyncio or its like.
+pytest collects the inherited tests; they need pytest-asyncio in its auto mode, or its like.
 """
 
 from __future__ import annotations
@@ -215,7 +215,9 @@ class SessionStoreConformance:
     async def _store(self) -> AsyncIterator[SessionStore]:
         made = self.make_store()
         store = await made if inspect.isawaitable(made) else made
-        assert isinstance(store, SessionStore)
+        assert isinstance(store, SessionStore), (
+            f"{type(store).__name__} lacks one of load(), save(), delete() and exists()"
+        )
         try:
             yield store
         finally:

@@ -8,7 +8,7 @@ It must not know an HTTP library. Run your own through it:
         def make_transport(self):
             return MyTransport()
 
-pytest collects the inherited tests; they need pytest-asyncio or its like.
+pytest collects the inherited tests; they need pytest-asyncio in its auto mode, or its like.
 """
 
 from __future__ import annotations
@@ -494,6 +494,9 @@ class TransportConformance:
     async def _serving(self, script: Script) -> AsyncIterator[tuple[Transport, RawServer]]:
         async with RawServer(script) as server:
             transport = self.make_transport()
+            assert isinstance(transport, Transport), (
+                f"{type(transport).__name__} lacks one of request(), stream() and aclose()"
+            )
             try:
                 yield transport, server
             finally:

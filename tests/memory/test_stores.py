@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -31,8 +30,12 @@ class TestInMemory(SessionStoreConformance):
 
 
 class TestSQLiteFile(SessionStoreConformance):
+    @pytest.fixture(autouse=True)
+    def _use_a_file(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "sessions.sqlite"
+
     def make_store(self) -> SessionStore:
-        return SQLiteSessionStore(Path(tempfile.mkdtemp(prefix="aether-test-")) / "s.sqlite")
+        return SQLiteSessionStore(self.path)
 
 
 class TestSQLiteInMemory(SessionStoreConformance):
@@ -41,8 +44,7 @@ class TestSQLiteInMemory(SessionStoreConformance):
 
 
 def test_every_built_in_store_is_enrolled() -> None:
-    enrolled = {TestInMemory, TestSQLiteFile, TestSQLiteInMemory}
-    made = {type(case().make_store()) for case in enrolled}
+    made = {type(case().make_store()) for case in (TestInMemory, TestSQLiteInMemory)}
     registry = Registry()
     assert {registry.get(KIND, name) for name in registry.names(KIND)} <= made
 
