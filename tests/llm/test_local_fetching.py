@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -285,6 +286,22 @@ def test_closing_the_provider_stops_the_fetch(hub: Hub, cache: Path) -> None:
     with pytest.raises(ClientClosedError):
         fetch_model(HubReference(REPOSITORY), progress=False, stopping=lambda: True)
     assert leftovers(cache) == []
+
+
+def test_a_fetch_that_ends_early_closes_its_connection(
+    hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = []
+
+    def opened(*arguments: Any, **options: Any) -> Any:
+        answers.append(urlopen(*arguments, **options))
+        return answers[-1]
+
+    monkeypatch.setattr("aether.extensions.llm._local.fetching.urlopen", opened)
+    with pytest.raises(ClientClosedError) as kept:
+        fetch_model(HubReference(REPOSITORY), progress=False, stopping=lambda: True)
+    assert [answer.closed for answer in answers] == [True, True]
+    assert kept.value.__traceback__ is not None  # the frames are still there
 
 
 def test_several_fetch_at_once_and_each_gets_the_whole(hub: Hub) -> None:

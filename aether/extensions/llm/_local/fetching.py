@@ -10,7 +10,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException
 from io import BufferedRandom
@@ -185,27 +186,29 @@ def _receive(
     while done < file.size:
         before = done
         failure: Exception | None = None
-        blocks = _blocks(reference, file, done)
-        while True:
-            try:
-                start, block = next(blocks)
-            except StopIteration:
-                break
-            except (OSError, HTTPException) as error:
-                failure = error
-                break
-            if stopping():
-                raise ClientClosedError("The provider was closed while its model was fetched.")
-            out.seek(start)
-            out.write(block)
-            done = start + len(block)
-            shown.update(done)
+        with closing(_blocks(reference, file, done)) as blocks:
+            while True:
+                try:
+                    start, block = next(blocks)
+                except StopIteration:
+                    break
+                except (OSError, HTTPException) as error:
+                    failure = error
+                    break
+                if stopping():
+                    raise ClientClosedError("The provider was closed while its model was fetched.")
+                out.seek(start)
+                out.write(block)
+                done = start + len(block)
+                shown.update(done)
         fruitless = 0 if done > before else fruitless + 1
         if fruitless >= FRUITLESS_ATTEMPTS:
             raise _unreachable(reference, failure) from failure
 
 
-def _blocks(reference: HubReference, file: _HubFile, start: int) -> Iterator[tuple[int, bytes]]:
+def _blocks(
+    reference: HubReference, file: _HubFile, start: int
+) -> Generator[tuple[int, bytes], None, None]:
     path = f"/{reference.repository}/resolve/main/{quote(file.path)}"
     with _open(path, reference, start=start) as answer:
         if answer.status != 206:  # the whole file again
