@@ -49,6 +49,14 @@ def test_every_built_in_store_is_enrolled() -> None:
     assert {registry.get(KIND, name) for name in registry.names(KIND)} <= made
 
 
+async def test_what_has_no_utf8_is_refused_and_nothing_is_stored() -> None:
+    async with SQLiteSessionStore(":memory:") as store:
+        await store.save("a", HELLO)
+        with pytest.raises(InputError, match="cannot be stored as JSON"):
+            await store.save("a", [Message("user", "half a pair: \ud83d")])
+        assert await store.load("a") == HELLO
+
+
 async def test_what_sqlite_stores_outlives_the_store(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     async with SQLiteSessionStore(path) as store:

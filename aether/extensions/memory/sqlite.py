@@ -278,7 +278,10 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 
 def _render(messages: Sequence[Message]) -> list[str]:
-    return [message.model_dump_json() for message in messages]
+    try:
+        return [message.model_dump_json() for message in messages]
+    except ValueError as error:  # half a surrogate pair, which UTF-8 does not have
+        raise InputError(f"A message cannot be stored as JSON: {error}.") from error
 
 
 def _check_id(session_id: str) -> None:
