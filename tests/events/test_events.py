@@ -121,10 +121,15 @@ def everything_script() -> FakeProvider:
 EVERYTHING = ["done", "a stream", "provider trouble", "provider trouble"]
 
 
-async def cancel(task: asyncio.Future[Any]) -> None:
-    """Let it get to where it waits, then cancel it and await its end."""
+async def settle() -> None:
+    """Let every task get to where it waits, or ends."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+async def cancel(task: asyncio.Future[Any]) -> None:
+    """Let it get to where it waits, then cancel it and await its end."""
+    await settle()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -547,7 +552,7 @@ async def test_subscribers_are_awaited_in_the_order_of_subscription() -> None:
     order: list[str] = []
 
     async def first(event: Event) -> None:
-        await asyncio.sleep(0.005)
+        await settle()
         order.append("first")
 
     def second(event: Event) -> None:
@@ -716,7 +721,7 @@ async def test_slow_subscriber_that_fails_later_is_logged(
     client.on(REQUEST_START)(slow)
     assert await client.ask("hi") == "hello"
     go_on.set()
-    await asyncio.sleep(0.005)
+    await settle()
     assert [entry.levelname for entry in caplog.records] == ["WARNING", "ERROR"]
 
 
@@ -737,7 +742,7 @@ async def test_subscribers_after_one_during_which_the_run_is_cancelled_hear_all_
     client.on(REQUEST_START)(lambda event: order.append("last"))
     await cancel(asyncio.ensure_future(client.ask("hi")))
     go_on.set()
-    await asyncio.sleep(0.005)
+    await settle()
     assert sorted(order) == ["last", "next", "waited"]
     assert order.index("next") < order.index("last")
 
