@@ -246,7 +246,8 @@ def test_a_reference_is_judged_like_a_url(location: str) -> None:
         ("http://Example.com/", "example.com", 80, False),
         ("https://example.com:8443/", "example.com", 8443, False),
         ("https://127.0.0.1/", "127.0.0.1", 443, True),
-        ("http://[::FFFF:7f00:1]:81/", "::ffff:7f00:1", 81, True),
+        ("http://[2001:DB8:0::1]:81/", "2001:db8::1", 81, True),
+        ("http://[::FFFF:7f00:1]/", "::ffff:127.0.0.1", 80, True),
     ],
 )
 def test_the_parts_are_told(url: str, host: str, port: int, is_address: bool) -> None:

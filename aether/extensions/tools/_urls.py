@@ -86,9 +86,12 @@ def _parse_authority(netloc: str, default_port: int) -> tuple[str, int, bool]:
     port = int(match["port"]) if match["port"] else default_port
     if match["v6"]:
         try:
-            return str(IPv6Address(match["v6"])), port, True
+            address = IPv6Address(match["v6"])
         except ValueError:
             raise _refused("its host is no IPv6 address") from None
+        # As RFC 5952, section 5 has it written; `str` does so only on Python 3.13 and newer.
+        mapped = address.ipv4_mapped
+        return str(address) if mapped is None else f"::ffff:{mapped}", port, True
     host = match["name"].lower()
     if _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
         try:
