@@ -262,7 +262,7 @@ print("end")
 CLOSED = "asyncio.run(provider.complete(request(1))); asyncio.run(provider.aclose())"
 FORGOTTEN = "asyncio.run(provider.complete(request(1)))"
 REOPENED = f"{CLOSED}; provider = LocalProvider(); {CLOSED}"
-UNDER_WAY = "loop = asyncio.new_event_loop(); loop.run_until_complete(begin(provider))"
+UNDER_WAY = "loop = asyncio.new_event_loop(); left = loop.run_until_complete(begin(provider))"
 
 
 @pytest.mark.parametrize("body", [CLOSED, FORGOTTEN, REOPENED, UNDER_WAY])
