@@ -51,9 +51,13 @@ class Options(TypedDict):
     tag: NotRequired[str]
 
 
+class Bounds(TypedDict):
+    low: float
+
+
 class Nested(TypedDict, total=False):
     options: Options
-    many: list[Options]
+    many: list[Bounds]
 
 
 def schema_of(annotation: Any) -> Any:
@@ -150,7 +154,7 @@ def test_typed_dictionaries_are_described_inside_other_types() -> None:
     assert schema_of(Options | None) == {"anyOf": [options, {"type": "null"}]}
     assert schema_of(Nested)["properties"] == {
         "options": options,
-        "many": {"type": "array", "items": options},
+        "many": {"type": "array", "items": schema_of(Bounds)},
     }
     assert "required" not in schema_of(Nested)
 
