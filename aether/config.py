@@ -1,7 +1,8 @@
-"""The environment: every variable that Aether reads, with its default and its limits.
+"""The environment: Aether's own variables, with defaults and limits, and how any other is read.
 
 It must not keep what it read: each call looks again. An invalid value falls back to the default
-and is logged once, by the variable's name; the value itself is never logged.
+and is logged once, by the variable's name; the value itself is never logged. Which variables have
+a provider's key, model and address is said where the provider is registered.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "max_delegation_depth",
     "max_tool_iterations",
     "model_reference",
+    "openai_api",
     "parallel_tools",
     "provider_name",
     "temperature_override",
@@ -98,6 +100,15 @@ def http_transport(is_known: Callable[[str], bool]) -> str:
     if name != DEFAULT_TRANSPORT and not is_known(name):
         _warn("AETHER_HTTP", name, f"the default {DEFAULT_TRANSPORT}")
         return DEFAULT_TRANSPORT
+    return name
+
+
+def openai_api() -> str:
+    """`OPENAI_API`: `auto`, `chat` or `responses`, default `auto`."""
+    name = environment("OPENAI_API") or "auto"
+    if name not in ("auto", "chat", "responses"):
+        _warn("OPENAI_API", name, "the default auto")
+        return "auto"
     return name
 
 

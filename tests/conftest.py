@@ -13,7 +13,9 @@ import pytest
 # Installed or not: an entry point brings the plugin where Aether is installed, under this name too.
 pytest_plugins = ["aether.testing.plugin"]
 
-_SETTING = re.compile(r"^(AETHER_.*|LLM_PROVIDER|.*_(API_KEY|API_VERSION|MODEL|BASE_URL))$")
+_SETTING = re.compile(
+    r"^(AETHER_.*|LLM_PROVIDER|OPENAI_API|.*_(API_KEY|API_VERSION|MODEL|BASE_URL))$"
+)
 
 
 @pytest.fixture(autouse=True)

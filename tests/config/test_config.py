@@ -40,6 +40,7 @@ TEXTS: list[tuple[str, Read, Any]] = [
 OTHERS: list[tuple[str, Read]] = [
     ("AETHER_PARALLEL_TOOLS", config.parallel_tools),
     ("AETHER_FILE_TOOL_ROOT", config.file_tool_root),
+    ("OPENAI_API", config.openai_api),
 ]
 EVERY: list[tuple[str, Read]] = [
     *((name, read) for name, read, *_ in NUMBERS),
@@ -199,7 +200,7 @@ def test_fractions_are_taken_where_they_make_sense() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name, *_ in NUMBERS] + ["AETHER_PARALLEL_TOOLS", "AETHER_FILE_TOOL_ROOT"],
+    [name for name, *_ in NUMBERS] + [name for name, _ in OTHERS],
 )
 def test_warning_names_the_variable_and_not_the_value(name: str) -> None:
     value = "~canary-7f3a/x"

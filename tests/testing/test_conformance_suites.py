@@ -129,6 +129,29 @@ class TestStore(SessionStoreConformance):
     }
 
 
+def test_the_fixtures_are_there_without_being_asked_for(tmp_path: Path) -> None:
+    source = """
+from aether import Aether, register_tool
+from aether.tools import list_tools
+
+async def test_a_fake(fake_provider):
+    async with Aether(fake_provider) as client:
+        assert await client.ask("hi") == "hello"
+    assert len(fake_provider.requests) == 1
+
+def test_a_registration(aether_registry):
+    @register_tool
+    def passing() -> None:
+        "Passes."
+    assert aether_registry.get("tool", "passing")
+
+def test_it_is_forgotten():
+    assert "passing" not in [tool.name for tool in list_tools()]
+"""
+    ran = run(tmp_path, source)
+    assert ran.returncode == 0, ran.stdout
+
+
 def test_one_failure_leaves_nothing_running(tmp_path: Path) -> None:
     source = """
 class Broken:

@@ -5,13 +5,12 @@ It must not know the other adapters. Of OpenAI's two protocols it speaks Chat Co
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Literal
 from urllib.parse import urlsplit
 
-from aether.config import environment
+from aether import config
 from aether.errors import ConfigurationError
 from aether.extensions.llm._chat_completions import ChatCompletions
 from aether.extensions.llm._http import Endpoint
@@ -20,8 +19,6 @@ from aether.http.contracts import Timeout, Transport
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
 __all__ = ["OpenAIProvider"]
-
-_log = logging.getLogger("aether.config")
 
 
 class OpenAIProvider:
@@ -48,7 +45,7 @@ class OpenAIProvider:
         _check_api(api)
         vendor = _vendor_at(base_url)
         if vendor.key_required:
-            api_key = api_key or environment("OPENAI_API_KEY")
+            api_key = api_key or config.environment("OPENAI_API_KEY")
             if not api_key:
                 raise ConfigurationError(
                     "OpenAI needs an API key. Set OPENAI_API_KEY or pass api_key=; or try without "
@@ -97,14 +94,11 @@ def _host(url: str) -> str | None:
 
 
 def _check_api(api: str | None) -> None:
-    chosen = api or environment("OPENAI_API") or "auto"
+    chosen = config.openai_api() if api is None else api
     if chosen == "responses":
         raise ConfigurationError(
             "The Responses API is not available in this version of Aether. Use api='chat' (or "
             "OPENAI_API=chat), and a model that takes tools over it, such as gpt-6-luna."
         )
-    if chosen in ("auto", "chat"):
-        return
-    if api is not None:
+    if chosen not in ("auto", "chat"):
         raise ConfigurationError(f"api is 'auto' or 'chat', not {api!r}.")
-    _log.warning("OPENAI_API is not valid; using the default auto")
