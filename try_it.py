@@ -94,6 +94,8 @@ if __name__ == "__main__":
         asyncio.run(main())
     except AetherError as error:
         sys.exit(f"try_it.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     print(
         "\nFor a provider with a key, set LLM_PROVIDER (openai, groq, openrouter, mistral...) and "
         "its key,\nfor example: LLM_PROVIDER=openai OPENAI_API_KEY=... python try_it.py"

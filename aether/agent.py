@@ -68,6 +68,10 @@ class Agent:
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError("An agent needs a name.")
+        if client is not None and not isinstance(client, Aether):
+            raise TypeError(f"an agent's client is an Aether, not {type(client).__name__}")
+        if isinstance(tools, str) or not isinstance(tools, Sequence):
+            raise TypeError(f"tools is a sequence; for one tool, write tools=[{tools!r}]")
         self.name = name
         self.instructions = instructions
         self.description = description

@@ -75,6 +75,17 @@ class Aether:
                 f"a provider has `async def complete(self, request)`; {type(provider).__name__} "
                 "has not. To name one, use Aether(config=ProviderConfig(provider=...))."
             )
+        if events is not None and not isinstance(events, EventBus):
+            raise TypeError(f"events is an EventBus, not {type(events).__name__}")
+        if memory_store is not None and (
+            isinstance(memory_store, type) or not isinstance(memory_store, SessionStore)
+        ):
+            raise TypeError(
+                "memory_store is an instance with async load, save, delete and exists, such as "
+                f"InMemorySessionStore(), not {memory_store!r}"
+            )
+        if not isinstance(tool_middleware, Sequence) or not all(map(callable, tool_middleware)):
+            raise TypeError("tool_middleware is a list of async functions (call, next) -> result")
         self.events = EventBus() if events is None else events
         self._registry = default_registry if registry is None else registry
         self._middleware = tuple(tool_middleware)

@@ -104,10 +104,7 @@ class EventBus:
 
     def subscribe(self, event_name: str, callback: Subscriber) -> Callable[[], None]:
         """Call `callback`, sync or async, with each such event. Returns what unsubscribes it."""
-        if event_name not in EVENT_NAMES:
-            raise ConfigurationError(
-                f"Unknown event {event_name!r}. Known: {', '.join(EVENT_NAMES)}."
-            )
+        _check_name(event_name)
         if not callable(callback):
             raise TypeError("a subscriber must be callable")
         with self._lock:
@@ -131,6 +128,7 @@ class EventBus:
 
     def on(self, event_name: str) -> Callable[[S], S]:
         """A decorator that subscribes a callback and returns it unchanged."""
+        _check_name(event_name)
 
         def decorate(callback: S) -> S:
             self.subscribe(event_name, callback)
@@ -191,9 +189,14 @@ class EventBus:
         task.add_done_callback(finish)
 
 
+def _check_name(event_name: str) -> None:
+    if event_name not in EVENT_NAMES:
+        raise ConfigurationError(f"Unknown event {event_name!r}. Known: {', '.join(EVENT_NAMES)}.")
+
+
 def _report(task: asyncio.Future[Any], event: Event) -> None:
     if task.cancelled():
-        _log.error("a subscriber of %s cancelled itself", event.name)
+        _log.error("a subscriber of %s was cancelled before its end", event.name)
         return
     error = task.exception()
     if error is None:

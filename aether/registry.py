@@ -97,8 +97,10 @@ class Registry:
         is reloaded or a notebook cell is run twice. Another origin raises `ConfigurationError`
         unless `replace` is true.
         """
-        if not kind or not name:
-            raise ConfigurationError("A registration needs a kind and a name that are not empty.")
+        if not (isinstance(kind, str) and kind and isinstance(name, str) and name):
+            raise ConfigurationError(
+                "A registration needs a kind and a name: strings that are not empty."
+            )
         origin = origin or _origin_of(value)
         entry = Entry(kind, name, value, origin, MappingProxyType(metadata))
         with self._lock:

@@ -77,6 +77,9 @@ async def _gather(
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     pending = [task for task in tasks if not task.done()]
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # seen: what ends the program is raised by the loop, once
     if not pending:
         return
     for task in pending:

@@ -133,14 +133,14 @@ class LLMRequest(Data):
 
     messages: Items[Message] = Field(kw_only=False)
     model: str | None = Field(default=None, kw_only=False)
-    temperature: float | None = Field(default=None, kw_only=False, allow_inf_nan=False)
+    temperature: float | None = Field(default=None, kw_only=False, ge=0, allow_inf_nan=False)
     max_tokens: int | None = Field(default=None, kw_only=False, gt=0)
     tools: Items[ToolSpec] = Field(default=(), kw_only=False)
     temperature_is_default: bool = False
     """Nobody chose the temperature: leave it out for a model that may refuse it."""
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or a name of one of `tools`; `None`: the provider's default."""
-    top_p: float | None = Field(default=None, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     seed: int | None = None
     stop: Items[str] = ()
     output_schema: dict[str, Any] | None = None

@@ -84,7 +84,7 @@ def resolve_tools(
     or an object with an `as_tool()` method, such as an agent. One given twice counts once.
     `InputError` if two different ones have one name, `TypeError` for anything else.
     """
-    if isinstance(tools, str):
+    if isinstance(tools, str) or not isinstance(tools, Iterable):
         raise TypeError(f"tools is a sequence; for one tool, write tools=[{tools!r}]")
     resolved: dict[str, Tool] = {}
     for given in tools:

@@ -156,3 +156,36 @@ def test_threads_share_a_client(client: Aether, server: Server) -> None:
     assert client.usage.total_requests == 12
     asyncio.run(client.aclose())
     assert server.wait_until_all_are_closed()
+
+
+@pytest.mark.parametrize("transport", ["aiohttp", "httpx"])
+@pytest.mark.parametrize("how", ["sync", "asyncio.run", "a running loop"])
+def test_a_forgotten_client_takes_its_connections_along(
+    transport: str, how: str, server: Server
+) -> None:
+    def forgotten() -> Aether:
+        config = ProviderConfig(
+            provider="openai",
+            api_key="sk-test-key",
+            model="m",
+            base_url=f"http://127.0.0.1:{server.server_address[1]}/v1",
+            transport=transport,
+        )
+        return Aether(config=config)
+
+    async def in_a_running_loop() -> bool:
+        await forgotten().ask("hi")
+        gc.collect()
+        return await asyncio.to_thread(server.wait_until_all_are_closed)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if how == "sync":
+            assert forgotten().sync.ask("hi") == "hello"
+        elif how == "asyncio.run":
+            assert asyncio.run(forgotten().ask("hi")) == "hello"
+        else:
+            assert asyncio.run(in_a_running_loop())
+        gc.collect()
+        assert server.connections == 1
+        assert server.wait_until_all_are_closed()

@@ -40,6 +40,7 @@ class Server:
     def __init__(self) -> None:
         self.answers: list[tuple[int, bytes, str]] = []
         self.heads: list[str] = []
+        self.request_id = "req-1"
         self.port = 0
 
     def will_answer(self, status: int, body: Any) -> None:
@@ -60,6 +61,7 @@ class Server:
         status, body, kind = self.answers.pop(0)
         writer.write(
             f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
+            f"x-request-id: {self.request_id}\r\n"
             "connection: close\r\n\r\n".encode()
             + body
         )
@@ -209,6 +211,23 @@ async def test_key_that_the_server_gives_as_its_error_code_is_not_in_the_error()
         async with Aether(config=configured(server, "aiohttp")) as client:
             with pytest.raises(AetherError) as raised:
                 await client.ask("hi")
+    assert CANARY not in shown(raised.value)
+
+
+async def test_key_that_the_server_echoes_in_names_of_its_own_is_in_no_answer() -> None:
+    answer = json.loads(json.dumps(ANSWER))
+    answer["model"] = f"model-{CANARY}"
+    answer["choices"][0]["finish_reason"] = CANARY
+    async with serving() as server:
+        server.request_id = CANARY
+        server.will_answer(200, answer)
+        server.will_answer(401, TELLTALE)
+        async with Aether(config=configured(server, "aiohttp")) as client:
+            response = await client.complete("hi")
+            with pytest.raises(AetherError) as raised:
+                await client.ask("hi")
+            assert not [text for text in texts_within(client.usage) if CANARY in text]
+    assert CANARY not in repr(response)
     assert CANARY not in shown(raised.value)
 
 

@@ -1,4 +1,4 @@
-"""One resource for each event loop, closed with its loop.
+"""One resource for each event loop, closed with its loop, or with the last reference to its owner.
 
 It must not know what the resource is. A connection belongs to the loop that opened it; a transport
 may be used from several, one after another (`asyncio.run` twice) or in threads.
@@ -7,17 +7,19 @@ may be used from several, one after another (`asyncio.run` twice) or in threads.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from typing import Generic, TypeVar
-from weakref import WeakKeyDictionary
+from typing import Any, Generic, TypeVar
 
 from aether.errors import ClientClosedError
 
 __all__ = ["PerLoop"]
 
 R = TypeVar("R")
+
+Keeper = AsyncGenerator[None, None]
 
 PATIENCE_SECONDS = 5.0
 
@@ -29,10 +31,9 @@ class PerLoop(Generic[R]):
         self._make = make
         self._close = close
         self._lock = threading.Lock()
-        self._kept: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[R, AsyncGenerator[None, None]]
-        ] = WeakKeyDictionary()
+        self._kept: dict[asyncio.AbstractEventLoop, tuple[R, Keeper]] = {}
         self._closed = False
+        weakref.finalize(self, _abandon, self._kept).atexit = False
 
     async def get(self) -> R:
         """The running loop's resource. `ClientClosedError` after `aclose`."""
@@ -42,8 +43,10 @@ class PerLoop(Generic[R]):
             with self._lock:
                 if self._closed:
                     raise ClientClosedError("This transport was closed. Make a new one.")
+                for other in [other for other in self._kept if other.is_closed()]:
+                    del self._kept[other]
                 resource = self._make()
-                keeper = self._keep(resource)
+                keeper = _keep(resource, self._close, self._kept, loop)
                 self._kept[loop] = kept = resource, keeper
             await keeper.__anext__()
         return kept[0]
@@ -53,21 +56,50 @@ class PerLoop(Generic[R]):
         with self._lock:
             self._closed = True
             kept = list(self._kept.items())
-            self._kept.clear()
-        async with AsyncExitStack() as closing:  # one that fails keeps no other open
+        async with contextlib.AsyncExitStack() as closing:  # one that fails keeps no other open
             for loop, (_, keeper) in kept:
                 closing.push_async_callback(_close_in, loop, keeper)
 
-    async def _keep(self, resource: R) -> AsyncGenerator[None, None]:
-        # A loop that is shut down closes the generators that were begun in it: so this is how a
-        # library learns of the end of a loop (`loop.shutdown_asyncgens`, called by `asyncio.run`).
-        try:
-            yield
-        finally:
-            await self._close(resource)
+
+async def _keep(
+    resource: R,
+    close: Callable[[R], Awaitable[None]],
+    kept: dict[asyncio.AbstractEventLoop, tuple[R, Keeper]],
+    loop: asyncio.AbstractEventLoop,
+) -> Keeper:
+    # A loop that is shut down closes the generators that were begun in it: so this is how a
+    # library learns of the end of a loop (`loop.shutdown_asyncgens`, called by `asyncio.run`).
+    try:
+        yield
+    finally:
+        kept.pop(loop, None)
+        _orphans.pop(id(resource), None)
+        await close(resource)
 
 
-async def _close_in(loop: asyncio.AbstractEventLoop, keeper: AsyncGenerator[None, None]) -> None:
+_orphans: dict[int, Keeper] = {}
+"""What a forgotten owner left in a loop, held until it is closed there."""
+
+
+def _abandon(kept: dict[asyncio.AbstractEventLoop, tuple[Any, Keeper]]) -> None:
+    for loop, (resource, keeper) in list(kept.items()):
+        if loop.is_closed():
+            continue
+        _orphans[id(resource)] = keeper
+        with contextlib.suppress(RuntimeError):  # it has closed just now, and the keeper with it
+            loop.call_soon_threadsafe(_begin_closing, loop, keeper)
+
+
+def _begin_closing(loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
+    task = loop.create_task(keeper.aclose())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+_closing: set[asyncio.Task[None]] = set()
+
+
+async def _close_in(loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
     if loop is asyncio.get_running_loop():
         await keeper.aclose()
     elif loop.is_running():

@@ -109,7 +109,10 @@ class AiohttpTransport:
         return limits
 
     def translate(self, error: Exception, url: str) -> AetherError:
-        """The library's error as one of Aether's. Only the host of the URL is told."""
+        """The library's error as one of Aether's. Only the host of the URL is told.
+
+        It is to be raised `from None`: the library's own may show the whole URL, or what was read.
+        """
         host = host_of(url)
         if isinstance(error, AetherError):
             return error
@@ -196,8 +199,8 @@ class _Exchange:
                 timeout=self._transport.timeout(timeout),
                 allow_redirects=False,
             )
-        except Exception as error:
-            raise self._transport.translate(self._refusal or error, url) from error
+        except Exception as error:  # noqa: BLE001 - no foreign exception leaves
+            raise self._transport.translate(self._refusal or error, url) from None
         return self._answer
 
     def _keeping(self, check_address: AddressCheck) -> AddressCheck:
@@ -231,8 +234,8 @@ class _Exchange:
                 else:
                     for piece in decoder.feed(data):
                         yield piece
-        except Exception as error:
-            raise self._transport.translate(error, self._url) from error
+        except Exception as error:  # noqa: BLE001 - no foreign exception leaves
+            raise self._transport.translate(error, self._url) from None
         if decoder is not None:
             decoder.finish()
 

@@ -80,7 +80,7 @@ class HttpxTransport:
                     content = await read_body(pieces, max_bytes=max_bytes, host=host)
                 return HTTPResponse(answer.status, answer.headers, content)
         except TimeoutError as error:
-            raise self._translate(error, host) from error
+            raise self._translate(error, host) from None
 
     @asynccontextmanager
     async def stream(
@@ -103,7 +103,7 @@ class HttpxTransport:
         except TimeoutError as error:
             if not deadline.expired():  # the reader's own
                 raise
-            raise self._translate(error, host_of(url)) from error
+            raise self._translate(error, host_of(url)) from None
 
     async def aclose(self) -> None:
         self._closed = True
@@ -133,8 +133,8 @@ class HttpxTransport:
                 if check_address is not None:
                     await _pin(request, check_address)
                 answer = await client.send(request, stream=True, follow_redirects=False)
-            except Exception as error:
-                raise self._translate(error, host) from error
+            except Exception as error:  # noqa: BLE001 - no foreign exception leaves
+                raise self._translate(error, host) from None
             yield _HttpxStream(self, answer, host)
         finally:
             if answer is not None:
@@ -163,7 +163,10 @@ class HttpxTransport:
         return limits
 
     def _translate(self, error: BaseException, host: str) -> AetherError:
-        """The library's error as one of Aether's. Only the host of the URL is told."""
+        """The library's error as one of Aether's. Only the host of the URL is told.
+
+        It is to be raised `from None`: the library's own shows the whole URL, or what was read.
+        """
         library = self._httpx
         if isinstance(error, AetherError):
             return error
@@ -198,8 +201,8 @@ class HttpxTransport:
                 else:
                     for piece in decoder.feed(data):
                         yield piece
-        except Exception as error:
-            raise self._translate(error, host) from error
+        except Exception as error:  # noqa: BLE001 - no foreign exception leaves
+            raise self._translate(error, host) from None
         if decoder is not None:
             decoder.finish()
 

@@ -91,7 +91,7 @@ class Endpoint:
         except ProviderError as error:
             source.sign(error)
             raise
-        source.request_id = _request_id(answer.headers)
+        source.request_id = _request_id(answer.headers, source)
         if answer.status != 200:
             raise _refused(answer.status, answer.headers, answer.body, source)
         return answer.body
@@ -116,7 +116,7 @@ class Endpoint:
                 body=body,
                 timeout=self._timeout,
             ) as answer:
-                source.request_id = _request_id(answer.headers)
+                source.request_id = _request_id(answer.headers, source)
                 events = EventStream(answer, read_seconds=self._timeout.read, clock=self._clock)
                 try:
                     if answer.status != 200:
@@ -241,10 +241,10 @@ def _maker(choice: object) -> Callable[[], Transport]:
     return cast("Callable[[], Transport]", choice)
 
 
-def _request_id(headers: Headers) -> str | None:
+def _request_id(headers: Headers, source: Source) -> str | None:
     for name in _REQUEST_ID_HEADERS:
         if headers.get(name):
-            return headers[name]
+            return source.redact(headers[name])
     return None
 
 

@@ -38,6 +38,10 @@ class FakeProvider:
     ) -> None:
         if isinstance(responses, str):
             raise ConfigurationError("responses is a list: FakeProvider(responses=['...'])")
+        if not isinstance(canned_response, str):
+            raise ConfigurationError(
+                "canned_response is a string; a script is FakeProvider(responses=[...])"
+            )
         self.canned_response = canned_response
         self.default_model = default_model
         self.requests: list[LLMRequest] = []

@@ -79,7 +79,7 @@ class Engine:
             if self._closed:
                 raise ClientClosedError(CLOSED)
             if len(self._threads) < self._n_parallel:
-                thread = threading.Thread(target=self._work, name="aether-local")
+                thread = threading.Thread(target=self._work, name="aether-local", daemon=False)
                 thread.start()
                 self._threads.add(thread)
             self._calls.add(call)

@@ -85,12 +85,12 @@ class Answer(NamedTuple):
             )
         return LLMResponse(
             text=self.text,
-            model=self.model or source.model,
+            model=source.redact(self.model) if self.model else source.model,
             input_tokens=tokens.input,
             output_tokens=tokens.output,
             tool_calls=calls,
             finish_reason=finish,
-            finish_reason_raw=self.finish_reason or None,
+            finish_reason_raw=source.redact(self.finish_reason) if self.finish_reason else None,
             cache_read_tokens=tokens.cache_read,
             cache_write_tokens=tokens.cache_write,
             reasoning_tokens=tokens.reasoning,
