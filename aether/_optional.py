@@ -17,10 +17,10 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        missing = error.name or module
-        if missing.partition(".")[0] != module.partition(".")[0]:
-            raise
+        # What is there, and misses a library of the system or a package of its own, says so.
+        absent = isinstance(error, ModuleNotFoundError) and error.name == module
+        problem = "is not installed" if absent else f"cannot be imported ({error})"
         raise MissingExtraError(
-            f"{module} is not installed. Install it with: pip install '{DISTRIBUTION}[{extra}]'",
+            f"{module} {problem}. Install it with: pip install '{DISTRIBUTION}[{extra}]'",
             name=module,
         ) from error

@@ -84,7 +84,7 @@ class UnknownNameError(ConfigurationError, LookupError):
 
 
 class MissingExtraError(AetherError, ImportError):
-    """An optional dependency is not installed. The message is the command that installs it."""
+    """An optional dependency cannot be imported. The message has the command that installs it."""
 
 
 class ClientClosedError(AetherError, RuntimeError):

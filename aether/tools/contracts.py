@@ -86,7 +86,8 @@ class Provenance(Data):
     depth: int = 0
     """Delegations from the outermost run to here."""
     after_untrusted: bool = False
-    """Whether untrusted tool results stood in the conversation when the call was made."""
+    """Whether tool results, which may be untrusted, stood in the conversation when the call was
+    made."""
 
 
 class ToolInvocation(ToolCall):

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import inspect
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -276,3 +277,21 @@ def test_missing_extra_is_an_import_error_with_the_command(monkeypatch: pytest.M
     with pytest.raises(ImportError, match=r"aether-framework\[local\]") as raised:
         require("no_such_module_here", extra="local")
     assert isinstance(raised.value, MissingExtraError)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("raise ImportError('libgomp.so.1: cannot open')", r"libgomp\.so\.1"),
+        ("import no_such_module_here", "no_such_module_here"),
+    ],
+)
+def test_an_extra_that_is_there_but_broken_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, told: str
+) -> None:
+    from aether._optional import require
+
+    (tmp_path / "a_broken_extra.py").write_text(content, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingExtraError, match=rf"cannot be imported \(.*{told}.*pip install"):
+        require("a_broken_extra", extra="local")
