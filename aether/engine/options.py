@@ -89,10 +89,8 @@ def build_request(
     }
     temperature = options.get("temperature")
     if temperature is None:
-        temperature = config.temperature_override()
-    if temperature is None:
-        temperature = config.DEFAULT_TEMPERATURE
-        fields["temperature_is_default"] = True
+        temperature = config.default_temperature()
+        fields["temperature_is_default"] = config.temperature_override() is None
     choice = options.get("tool_choice")
     if choice is not None:
         _check_choice(choice, tools)
