@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from aether import Aether
-from aether.errors import ClientClosedError, ConfigurationError, InputError, SessionError
+from aether.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    InputError,
+    SessionConflictError,
+    SessionError,
+)
 from aether.extensions.memory.sqlite import SQLiteSessionStore
 from aether.llm.contracts import Message
 from aether.memory import InMemorySessionStore
@@ -55,6 +61,31 @@ async def test_what_has_no_utf8_is_refused_and_nothing_is_stored() -> None:
         with pytest.raises(InputError, match="cannot be stored as JSON"):
             await store.save("a", [Message("user", "half a pair: \ud83d")])
         assert await store.load("a") == HELLO
+
+
+async def test_writers_that_meet_wait_for_one_another(tmp_path: Path) -> None:
+    """A transaction that has read before it writes would be told that the file is locked."""
+
+    async def write(store: SQLiteSessionStore, name: str) -> None:
+        length = 0
+        for number in range(40):
+            while True:
+                try:
+                    message = Message("user", f"{name}{number}")
+                    await store.append("a", [message], expected_length=length)
+                    break
+                except SessionConflictError:
+                    length = len(await store.load("a"))
+            length += 1
+
+    path = tmp_path / "s.sqlite"
+    async with (
+        SQLiteSessionStore(path, synchronous="NORMAL") as one,
+        SQLiteSessionStore(path, synchronous="NORMAL") as other,
+    ):
+        await asyncio.gather(write(one, "a"), write(other, "b"))
+        stored = [message.text for message in await one.load("a")]
+    assert sorted(stored) == sorted(f"{name}{number}" for name in "ab" for number in range(40))
 
 
 async def test_what_sqlite_stores_outlives_the_store(tmp_path: Path) -> None:
