@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from aether.engine.options import CallOptions
-from aether.errors import AetherError, ClientClosedError
+from aether.errors import AetherError, ClientClosedError, StreamInterruptedError
 from aether.llm.messages import LLMResponse, Message, StreamChunk
 from aether.llm.streaming import OwnedStream
 from aether.memory.session import Session
@@ -91,16 +91,27 @@ class SyncStream(Generic[T]):
         self._thread = thread
         self._stream = stream
         self._generator = stream.detach()  # each item is read in a task of its own
+        self._interrupted = False
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
+        if self._interrupted:
+            raise StreamInterruptedError(
+                "This stream was interrupted while an item of it was awaited, which is lost. Ask "
+                "again.",
+                kind="abandoned",
+                retryable=False,
+            )
         self._stream.reader = threading.current_thread()
         try:
             return self._thread.run(_next(self._generator))
         except _StreamEndError:
             raise StopIteration from None
+        except (KeyboardInterrupt, SystemExit):
+            self._interrupted = True
+            raise
 
     def close(self) -> None:
         """Stop and release everything. Twice is fine."""

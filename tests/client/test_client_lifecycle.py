@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aether import Aether, AetherError, Message, ProviderConfig
-from aether.errors import ClientClosedError
+from aether.errors import ClientClosedError, StreamInterruptedError
 from aether.events import REQUEST_START, STREAM_ERROR, Event, EventBus
 from aether.llm.contracts import LLMRequest, LLMResponse, StreamChunk
 from aether.registry import Registry
@@ -461,3 +461,23 @@ def test_interrupt_of_a_blocking_call_cancels_it(monkeypatch: pytest.MonkeyPatch
             sync.ask("hi")
     assert waiting.released.wait(5)
     sync.close()
+
+
+def test_a_stream_that_was_interrupted_does_not_look_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import concurrent.futures
+
+    def interrupted(self: Any, timeout: float | None = None) -> Any:
+        raise KeyboardInterrupt
+
+    client = Aether(FakeProvider("one two three"))
+    stream = client.sync.stream_text("hi")
+    assert next(stream)
+    with monkeypatch.context() as patch:
+        patch.setattr(concurrent.futures.Future, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+    with pytest.raises(StreamInterruptedError):
+        list(stream)
+    client.sync.close()
