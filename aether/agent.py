@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
+from zlib import crc32
 
 from aether.client import Aether
 from aether.engine.delegation import next_depth
@@ -141,7 +142,7 @@ class Agent:
 
         return build_tool(
             delegate,
-            name=re.sub(r"[^a-zA-Z0-9_-]+", "_", self.name)[:64],
+            name=_tool_name(self.name),
             description=self.description
             or f"Delegates a task to the agent {self.name!r}, which answers in text.",
             timeout=None,
@@ -179,3 +180,9 @@ def _default_client() -> Aether:
     client = Aether()
     atexit.register(lambda: asyncio.run(client.aclose()))
     return client
+
+
+def _tool_name(agent: str) -> str:
+    """The agent's name as a tool's. One in another script is told apart by a number made of it."""
+    name = re.sub(r"[^a-zA-Z0-9_-]+", "_", agent)[:64]
+    return name if re.search(r"[a-zA-Z0-9]", name) else f"agent_{crc32(agent.encode())}"

@@ -219,7 +219,7 @@ def test_damaged_file_is_not_kept(hub: Hub, cache: Path) -> None:
 def test_file_longer_than_listed_is_not_kept(hub: Hub, cache: Path) -> None:
     entry = {"type": "file", "path": "tiny.Q4_K_M.gguf", "size": 10}
     hub.listing = json.dumps([entry]).encode()
-    with pytest.raises(ProviderConnectionError, match="bytes came of 10"):
+    with pytest.raises(ProviderConnectionError, match="more than its 10 bytes"):
         fetch()
     assert list(cache.iterdir()) == []
 

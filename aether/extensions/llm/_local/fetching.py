@@ -200,6 +200,8 @@ def _receive(
                 out.seek(start)
                 out.write(block)
                 done = start + len(block)
+                if done > file.size:
+                    raise _damaged(file, f"more than its {file.size} bytes came")
                 shown.update(done)
         fruitless = 0 if done > before else fruitless + 1
         if fruitless >= FRUITLESS_ATTEMPTS:
