@@ -459,15 +459,15 @@ class TestPrices:
     async def test_many_unread_costs_are_priced_in_the_background(self) -> None:
         prices = Prices()
         usage = Usage(prices=prices)
-        for expected in (1000, 2000):
-            add_many(usage, 1000)
+        for expected in (10_000, 20_000):
+            add_many(usage, 10_000)
             for _ in range(500):
                 if len(prices.priced) == expected and not usage._tally._in_background:
                     break
                 await asyncio.sleep(0.01)
             assert len(prices.priced) == expected
         assert threading.current_thread().name not in prices.threads
-        assert usage.total_cost_usd == 6000.0
+        assert usage.total_cost_usd == 60_000.0
 
     async def test_prices_that_fail_to_load_lose_nothing(self) -> None:
         tries: list[str] = []
@@ -480,14 +480,14 @@ class TestPrices:
 
         usage = Usage(prices=Prices(fail))
         for _ in range(15):
-            add_many(usage, 100)
+            add_many(usage, 1000)
             await asyncio.sleep(0.005)
-        assert len(tries) <= 2
+        assert 1 <= len(tries) <= 2
         with pytest.raises(RuntimeError, match="the table is gone"):
             _ = usage.total_cost_usd
-        assert usage.total_input_tokens == 1500
+        assert usage.total_input_tokens == 15_000
         mended.set()
-        assert usage.total_cost_usd == 4500.0
+        assert usage.total_cost_usd == 45_000.0
 
     async def test_the_sums_are_exact(self) -> None:
         class Dime(Prices):

@@ -21,8 +21,9 @@ from aether.registry import default_registry
 __all__ = ["Costs", "Tally"]
 
 ENTRIES_KEPT = 10_000
-UNPRICED_KEPT = 1_000
-"""Where more wait for a price and nobody reads a cost, a background thread prices them."""
+UNPRICED_KEPT = ENTRIES_KEPT
+"""Where more wait for a price and nobody reads a cost, a background thread prices them. Until then
+they wait in the ledger, which keeps them anyway."""
 UNKNOWN_MODEL = "unknown"
 
 _EXACT = Context(prec=60)  # whatever precision a reading thread has set for itself
