@@ -36,6 +36,8 @@ from aether.http.contracts import AddressCheck, HTTPResponse, Timeout
 
 __all__ = ["AiohttpTransport"]
 
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+
 
 class AiohttpTransport:
     """Requests through aiohttp: one session, with its connections, for each event loop.
@@ -281,5 +283,6 @@ def _checking(check_address: AddressCheck) -> Any:
 
 
 def _proxies_are_set() -> bool:
-    # Asked once for a session: aiohttp would look through the environment at every request.
-    return any(name.lower().endswith("_proxy") for name, value in os.environ.items() if value)
+    # Asked once for a session: aiohttp would look through the environment at every request, which
+    # takes longer than all else. NO_PROXY alone names none.
+    return any(name.lower() in _PROXIES for name, value in os.environ.items() if value)
