@@ -97,7 +97,10 @@ class History:
         """
         if system == before.system:
             system = None  # so that a newer one of somebody else stays
-        current = before if self._append is not None else await self._reload(before, response)
+        # A length does not tell that a session was cleared and has grown again: what rewrites the
+        # whole must not rest on what was read before the model was asked.
+        rewrites = self._append is None or (system is not None and before.length > 0)
+        current = await self._reload(before, response) if rewrites else before
         conflict: SessionConflictError | None = None
         for attempt in range(MAX_TRIES):
             if attempt:
@@ -211,7 +214,7 @@ class History:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}."
+    return f"{type(error).__name__}: {str(error).rstrip('.')}."
 
 
 def _shown(session_id: str) -> str:

@@ -637,6 +637,28 @@ async def test_a_system_prompt_that_others_changed_meanwhile_stays(talker: Talke
     assert len(store.sessions["s"]) == 7
 
 
+@pytest.mark.parametrize("make", STORES)
+async def test_a_new_system_prompt_brings_back_no_turns_of_a_session_that_was_cleared(
+    talker: Talker, make: type[SavingStore]
+) -> None:
+    store = make()
+    async with Aether(talker, memory_store=store) as client:
+        await client.session("s", system="old").ask("hi")
+        session = client.session("s", system="new")
+        talker.gate = asyncio.Event()
+        asking = asyncio.ensure_future(session.ask("and?"))
+        await pass_turns()
+        others = [Message("system", "old"), Message("user", "anew"), Message("assistant", "yes")]
+        await store.delete("s")
+        await store.save("s", others)
+        assert len(others) == 3, "as many messages as there were before"
+        talker.gate.set()
+        with pytest.raises(SessionConflictError, match="removed") as caught:
+            await asking
+        assert caught.value.response is not None
+        assert await session.history() == others
+
+
 async def test_a_failed_turn_leaves_the_system_prompt_as_well(
     client: Aether, talker: Talker
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import aether.memory
 from aether import Aether
 from aether.errors import (
     ClientClosedError,
@@ -23,7 +25,7 @@ from aether.extensions.memory.sqlite import SQLiteSessionStore
 from aether.llm.contracts import Message
 from aether.memory import InMemorySessionStore
 from aether.memory.contracts import KIND, SessionStore
-from aether.registry import Registry
+from aether.registry import Registry, default_registry
 from aether.testing import FakeProvider
 from aether.testing.stores import SessionStoreConformance
 
@@ -53,6 +55,14 @@ def test_every_built_in_store_is_enrolled() -> None:
     made = {type(case().make_store()) for case in (TestInMemory, TestSQLiteInMemory)}
     registry = Registry()
     assert {registry.get(KIND, name) for name in registry.names(KIND)} <= made
+
+
+def test_the_in_memory_store_is_the_built_in_whatever_took_its_place() -> None:
+    default_registry.add(KIND, "memory", SQLiteSessionStore)
+    try:
+        assert aether.memory.InMemorySessionStore is InMemorySessionStore
+    finally:
+        default_registry.remove(KIND, "memory")
 
 
 async def test_what_has_no_utf8_is_refused_and_nothing_is_stored() -> None:
@@ -214,6 +224,52 @@ async def test_a_closed_store_says_so() -> None:
 def test_a_wrong_option_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         SQLiteSessionStore(":memory:", synchronous="OFF")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_a_path_that_names_no_file_is_refused(path: str) -> None:
+    with pytest.raises(ConfigurationError, match="path"):
+        SQLiteSessionStore(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_store_used_before_a_fork_is_an_error_in_the_child_and_works_on_in_the_parent(
+    tmp_path: Path,
+) -> None:
+    """In an interpreter of its own: a fork of this one would take other tests' threads along."""
+    script = """
+import asyncio, os, sys
+from aether import Message
+from aether.errors import SessionError
+from aether.extensions.memory.sqlite import SQLiteSessionStore
+
+used, unused = SQLiteSessionStore(sys.argv[1]), SQLiteSessionStore(sys.argv[1])
+asyncio.run(used.save("a", [Message("user", "hi")]))
+
+async def child():
+    try:
+        await used.load("a")
+    except SessionError as error:
+        assert "forked" in str(error)
+        await used.aclose()
+        return len(await unused.load("a"))
+
+pid = os.fork()
+if pid == 0:
+    os._exit(asyncio.run(child()) or 99)
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 1, status
+assert len(asyncio.run(used.load("a"))) == 1
+asyncio.run(used.aclose())
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, tmp_path / "s.sqlite"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 WRITER = """

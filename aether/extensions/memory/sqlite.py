@@ -7,12 +7,13 @@ gaps. Nothing but JSON is written, and nothing else is read.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from os import PathLike, fspath
+from os import PathLike
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
@@ -55,7 +56,8 @@ class SQLiteSessionStore:
     process, one store is enough for all of them.
 
     All work is done in one thread, which `aclose` ends. Cancelling a call does not interrupt a
-    write that has begun: it is done whole.
+    write that has begun: it is done whole. That thread does not survive a fork: a store that was
+    used before one raises `SessionError` in the child.
     """
 
     def __init__(
@@ -67,13 +69,19 @@ class SQLiteSessionStore:
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise ConfigurationError(f"synchronous is 'FULL' or 'NORMAL', not {synchronous!r}.")
-        self._path = fspath(path)
+        self._path = os.fspath(path)
+        if not self._path or "\0" in self._path:
+            raise ConfigurationError(
+                "The path of a session store is a file's, or ':memory:'; it cannot be empty or "
+                f"hold a NUL: {self._path!r}."
+            )
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="aether-sqlite")
         self._guard = threading.Lock()
         self._closed = False
+        self._process: int | None = None
 
     async def load(self, session_id: str) -> list[Message]:
         return await self._run(lambda: self._load(session_id), session_id)
@@ -109,6 +117,8 @@ class SQLiteSessionStore:
             if self._closed:
                 return
             self._closed = True
+            if self._is_forked():
+                return  # the thread and the connection are the parent's
             closing = self._worker.submit(self._close)
             self._worker.shutdown(wait=False)
         await asyncio.shield(asyncio.wrap_future(closing))
@@ -133,6 +143,11 @@ class SQLiteSessionStore:
         with self._guard:
             if self._closed:
                 raise ClientClosedError(f"{self!r} is closed. Make a new one.")
+            if self._is_forked():
+                raise SessionError(
+                    f"{self!r} was used before this process was forked. Make a new one here."
+                )
+            self._process = os.getpid()
             doing = self._worker.submit(work)
         try:
             return await asyncio.wrap_future(doing)
@@ -142,6 +157,9 @@ class SQLiteSessionStore:
             raise SessionError(
                 f"{self!r} failed: {error}. {_what_to_do(error)} Nothing of this was stored."
             ) from error
+
+    def _is_forked(self) -> bool:
+        return self._process not in (None, os.getpid())
 
     # Below this line: the store's own thread.
 
