@@ -225,6 +225,8 @@ class TransportConformance:
                 await _request(transport, server)
             with pytest.raises(ClientClosedError):
                 await _read(transport, server)
+            with pytest.raises(ClientClosedError):
+                await _request(transport, server, check_address=lambda *_: None)
 
     @pytest.mark.parametrize("streaming", [False, True])
     async def test_a_reset_before_the_headers_is_a_broken_connection(self, streaming: bool) -> None:
@@ -254,6 +256,90 @@ class TransportConformance:
     ) -> None:
         error = await self._failing(_answering(answer), streaming)
         assert isinstance(error, ProviderConnectionError)
+
+    async def test_what_had_come_before_a_cut_is_handed_out(self) -> None:
+        gone = asyncio.Event()
+        pieces: list[bytes] = []
+
+        async def script(connection: Connection) -> None:
+            await connection.read_request()
+            await connection.write(_CHUNKED + _chunk(b"one"))
+            await connection.write(_chunk(b"two"))
+            gone.set()
+
+        async with self._serving(script) as (transport, server):
+
+            async def read() -> None:
+                async with _stream(transport, server) as answer:
+                    await gone.wait()
+                    await asyncio.sleep(0.01)  # while nobody reads
+                    async for piece in answer.chunks():
+                        pieces.append(piece)  # noqa: PERF401 - they outlive the error
+
+            with pytest.raises(ProviderConnectionError):
+                await read()
+        assert b"".join(pieces) == b"onetwo"
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    async def test_a_broken_chunk_in_mid_body_is_an_error_at_once(self, streaming: bool) -> None:
+        async def script(connection: Connection) -> None:
+            await connection.read_request()
+            await connection.write(_CHUNKED + _chunk(b"one"))
+            await asyncio.sleep(0.01)  # so that the head has been read
+            await connection.write(b"no number\r\ntwo\r\n")
+            await connection.wait_closed_by_peer()
+
+        error = await self._failing(script, streaming, timeout=Timeout(read=5))
+        assert isinstance(error, ProtocolError | ProviderConnectionError)
+
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    async def test_a_request_is_sent_once(self, method: str) -> None:
+        async def script(connection: Connection) -> None:
+            await connection.read_request()
+            connection.reset()
+
+        async with self._serving(script) as (transport, server):
+            with pytest.raises(ProviderConnectionError):
+                await transport.request(
+                    method, server.url, headers={}, timeout=_PATIENCE, max_bytes=100
+                )
+            assert server.accepted == 1
+
+    async def test_a_long_body_is_sent_whole(self) -> None:
+        seen: list[bytes] = []
+
+        async def script(connection: Connection) -> None:
+            seen.append(await connection.read_request())
+            await connection.write(_OK)
+
+        body = bytes(range(256)) * (3 * _MEGABYTE // 256)
+        async with self._serving(script) as (transport, server):
+            await transport.request(
+                "POST", server.url, headers={}, body=body, timeout=_PATIENCE, max_bytes=100
+            )
+        assert seen[0].partition(b"\r\n\r\n")[2] == body
+
+    async def test_a_slow_reader_holds_the_server_back(self) -> None:
+        written = 0
+
+        async def script(connection: Connection) -> None:
+            nonlocal written
+            await connection.read_request()
+            await connection.write(_CHUNKED)
+            while True:
+                await connection.write(_chunk(b"x" * 65536))
+                written += 65536
+
+        async with (
+            self._serving(script) as (transport, server),
+            _stream(transport, server) as answer,
+        ):
+            assert answer.status == 200
+            before = -1
+            while before < written < 100 * _MEGABYTE:
+                before = written
+                await asyncio.sleep(0.02)
+        assert written < 50 * _MEGABYTE  # most of it in the system's own buffers
 
     @pytest.mark.parametrize("streaming", [False, True])
     async def test_what_is_not_http_is_a_protocol_error(self, streaming: bool) -> None:
@@ -311,6 +397,15 @@ class TransportConformance:
         error = await self._failing(script, streaming=False, timeout=Timeout(total=0.04))
         assert isinstance(error, RequestTimeoutError)
         assert error.kind == "total"
+
+    @pytest.mark.parametrize("passed", [0, -1])
+    async def test_a_limit_that_has_passed_is_not_taken_for_none(self, passed: float) -> None:
+        async def script(connection: Connection) -> None:
+            await connection.read_request()
+            await connection.wait_closed_by_peer()
+
+        error = await self._failing(script, streaming=False, timeout=Timeout(total=passed))
+        assert isinstance(error, RequestTimeoutError)
 
     async def test_a_body_over_the_limit_is_refused(self) -> None:
         body = b"HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n" + b"x" * 101
@@ -373,6 +468,17 @@ class TransportConformance:
         answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: rot13\r\nContent-Length: 5\r\n\r\nuryyb"
         error = await self._failing(_always(answer), streaming)
         assert isinstance(error, ProtocolError)
+
+    async def test_an_unknown_coding_does_not_hide_an_error_status(self) -> None:
+        answer = b"HTTP/1.1 502 No\r\nContent-Encoding: rot13\r\nContent-Length: 5\r\n\r\nuryyb"
+        async with self._serving(_always(answer)) as (transport, server):
+            assert (await _request(transport, server)).status == 502
+
+    async def test_a_header_can_be_printed_whatever_its_bytes(self) -> None:
+        answer = b"HTTP/1.1 200 OK\r\nX-Name: J\xf6rg\r\nContent-Length: 0\r\n\r\n"
+        async with self._serving(_always(answer)) as (transport, server):
+            name = (await _request(transport, server)).headers["x-name"]
+        assert name.encode().startswith(b"J")
 
     async def test_redirects_are_not_followed(self) -> None:
         answer = b"HTTP/1.1 307 Elsewhere\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"
@@ -439,6 +545,12 @@ class TransportConformance:
                     await _request(transport, server, headers=headers)
             assert server.accepted == 0
 
+    @pytest.mark.parametrize("name", ["", "x key", "x:key", "x-k\u00e4y"])
+    async def test_a_header_name_that_is_none_is_refused(self, name: str) -> None:
+        async with self._serving(_always(_OK)) as (transport, server):
+            with pytest.raises(InputError):
+                await _request(transport, server, headers={name: "x"})
+
     @pytest.mark.parametrize("url", ["", "not a url", "http://", "/v1/chat", "ftp://127.0.0.1/x"])
     async def test_what_is_no_url_is_refused(self, url: str) -> None:
         transport = self.make_transport()
@@ -459,6 +571,20 @@ class TransportConformance:
         await transport.aclose()
         assert "sk-in" not in str(raised.value)
         assert "127.0.0.1" in str(raised.value)
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    async def test_nothing_secret_hangs_on_to_an_error(self, streaming: bool) -> None:
+        async with self._serving(_answering(b"no HTTP\r\n\r\n")) as (transport, server):
+            with pytest.raises(AetherError) as raised:
+                await (_read if streaming else _request)(
+                    transport,
+                    f"{server.url}/x?key=sk-in-query",
+                    headers={"authorization": "Bearer sk-in-header"},
+                )
+        error: BaseException | None = raised.value
+        while error is not None:
+            assert "sk-in" not in f"{error} {error!r} {vars(error)}"
+            error = error.__cause__ or error.__context__
 
     def test_one_transport_serves_one_loop_after_another(self) -> None:
         transport = self.make_transport()
@@ -490,6 +616,23 @@ class TransportConformance:
         asyncio.run(transport.aclose())
         assert bodies == [b"hello"] * 20
 
+    async def test_closing_reaches_the_connections_of_another_thread(self) -> None:
+        asked, done = threading.Event(), threading.Event()
+
+        async def ask_and_stay(url: str) -> None:
+            await _request(transport, url)
+            asked.set()
+            await asyncio.to_thread(done.wait, 10)
+
+        async with RawServer(_always(_OK)) as server:
+            transport = self.make_transport()
+            other = asyncio.create_task(asyncio.to_thread(asyncio.run, ask_and_stay(server.url)))
+            await asyncio.to_thread(asked.wait, 10)
+            await transport.aclose()
+            await server.until_open(0)
+            done.set()
+            await other
+
     @asynccontextmanager
     async def _serving(self, script: Script) -> AsyncIterator[tuple[Transport, RawServer]]:
         async with RawServer(script) as server:
@@ -507,7 +650,8 @@ class TransportConformance:
     ) -> AetherError:
         async with self._serving(script) as (transport, server):
             with pytest.raises(AetherError) as raised:
-                await (_read if streaming else _request)(transport, server, timeout=timeout)
+                async with asyncio.timeout(5):  # one that waits for ever is told so
+                    await (_read if streaming else _request)(transport, server, timeout=timeout)
         return raised.value
 
 

@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from aether.errors import ConfigurationError
 from aether.extensions.http.aiohttp import AiohttpTransport
-from aether.http.contracts import Timeout
+from aether.extensions.http.httpx import HttpxTransport
+from aether.http.contracts import HTTPResponse, Timeout, Transport
 from aether.testing._raw_server import Connection, RawServer
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nproxy"
+PATIENCE = Timeout(connect=5, read=5, total=10)
+
+
+@pytest.fixture(params=[AiohttpTransport, HttpxTransport])
+def make_transport(request: pytest.FixtureRequest) -> Callable[[], Transport]:
+    make: Callable[[], Transport] = request.param
+    return make
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@asynccontextmanager
+async def opened(transport: Transport) -> AsyncIterator[Transport]:
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+def noting(heads: list[bytes]) -> Callable[[Connection], Awaitable[None]]:
+    async def script(connection: Connection) -> None:
+        while request := await connection.read_request():
+            heads.append(request)
+            await connection.write(ANSWER)
+
+    return script
+
+
+async def get(transport: Transport, url: str, **options: Any) -> HTTPResponse:
+    options = {"headers": {}, "timeout": PATIENCE, "max_bytes": 100, **options}
+    return await transport.request("GET", url, **options)
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
@@ -35,11 +79,9 @@ async def test_a_proxy_of_the_environment_is_used(
 async def test_the_environment_is_not_searched_at_each_request_where_it_names_no_proxy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     searched: list[object] = []
-    monkeypatch.setattr("aiohttp.client.get_env_proxy_for_url", searched.append)
+    monkeypatch.setattr("aether.extensions.http._wire.proxy_bypass", searched.append)
 
     async def script(connection: Connection) -> None:
         await connection.read_request()
@@ -50,3 +92,48 @@ async def test_the_environment_is_not_searched_at_each_request_where_it_names_no
         await transport.request("POST", server.url, headers={}, timeout=Timeout(), max_bytes=100)
         await transport.aclose()
     assert searched == []
+
+
+async def test_a_proxy_gets_its_password_and_no_checked_request(
+    make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bytes] = []
+    async with RawServer(noting(heads)) as proxy, RawServer(noting([])) as server:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//user:pass@"))
+        async with opened(make_transport()) as transport:
+            await get(transport, "http://far.example/x", headers={"authorization": "Bearer k"})
+            assert heads[0].startswith(b"GET http://far.example/x HTTP/1.1\r\n")
+            assert b"proxy-authorization: basic dxnlcjpwyxnz" in heads[0].lower()
+            await get(transport, server.url, check_address=lambda *_: None)
+            assert (proxy.accepted, server.accepted) == (1, 1)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        async with opened(make_transport()) as transport:
+            await get(transport, server.url)
+            assert (proxy.accepted, server.accepted) == (1, 2)
+
+
+async def test_a_proxy_that_aiohttp_does_not_know_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@127.0.0.1:1")
+    async with opened(AiohttpTransport()) as transport:
+        with pytest.raises(ConfigurationError, match=r"socks5.*AETHER_HTTP") as raised:
+            await get(transport, "http://far.example/")
+    assert "secret" not in str(raised.value)
+
+
+async def test_a_netrc_file_adds_no_key(
+    make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password mine\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    heads: list[bytes] = []
+    async with opened(make_transport()) as transport, RawServer(noting(heads)) as server:
+        await get(transport, server.url)
+        await get(transport, server.url, headers={"authorization": "Bearer k"})
+    assert b"authorization" not in heads[0].lower()
+    assert b"bearer k" in heads[1].lower()

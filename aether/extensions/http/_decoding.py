@@ -6,46 +6,63 @@ It must not know an HTTP library. Requests ask for `identity`; some servers comp
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Self
 
 from aether.errors import ProtocolError, ProviderConnectionError
 
-__all__ = ["Decoder", "decoder_for"]
+__all__ = ["decoded"]
 
 _PIECE = 64 * 1024
 _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
-def decoder_for(headers: Mapping[str, str]) -> Decoder | None:
-    """What undoes the answer's coding; `None` if it has none, `ProtocolError` if it is unknown."""
+def decoded(pieces: AsyncIterator[bytes], headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+    """The pieces of a body as they were before they were coded, of at most 64 KiB each.
+
+    Reading one whose coding is unknown is a `ProtocolError`. There is nothing to be closed.
+    """
     coding = headers.get("content-encoding", "").strip().lower()
-    if coding in ("", "identity"):
-        return None
-    if coding not in _WINDOW:
-        raise ProtocolError(
-            f"The server answered in the content coding {coding[:40]!r}, which was not asked for "
-            "and is not understood.",
-            kind="encoding",
-        )
-    return Decoder(_WINDOW[coding])
+    return pieces if coding in ("", "identity") else _Decoded(pieces, coding)
 
 
-class Decoder:
-    """Decompresses one body."""
+class _Decoded:
+    def __init__(self, pieces: AsyncIterator[bytes], coding: str) -> None:
+        self._pieces = pieces
+        self._coding = coding
+        self._stream: zlib._Decompress | None = None
+        self._ready: Iterator[bytes] = iter(())
 
-    def __init__(self, window: int) -> None:
-        self._window = window
-        self._stream = zlib.decompressobj(window)
-        self._begun = False
+    def __aiter__(self) -> Self:
+        return self
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The decoded pieces of `data`, of at most 64 KiB each, made as they are taken."""
+    async def __anext__(self) -> bytes:
+        while True:
+            for piece in self._ready:
+                return piece
+            try:
+                data = await anext(self._pieces)
+            except StopAsyncIteration:
+                if self._stream is not None and not self._stream.eof:
+                    raise ProviderConnectionError(
+                        "The compressed answer was cut off.", kind="reset"
+                    ) from None
+                raise
+            self._ready = self._decompress(data)
+
+    def _decompress(self, data: bytes) -> Iterator[bytes]:
+        """The decoded pieces of `data`, made as they are taken."""
+        if self._coding not in _WINDOW:
+            raise ProtocolError(
+                f"The server answered in the content coding {self._coding[:40]!r}, which was not "
+                "asked for and is not understood.",
+                kind="encoding",
+            )
         try:
             while data:
-                if self._stream.eof:  # another member follows
-                    self._stream = zlib.decompressobj(self._window)
+                if self._stream is None or self._stream.eof:  # the first member, or another one
+                    self._stream = zlib.decompressobj(_WINDOW[self._coding])
                 piece = self._stream.decompress(data, _PIECE)
-                self._begun = True
                 data = self._stream.unconsumed_tail or self._stream.unused_data
                 if piece:
                     yield piece
@@ -53,8 +70,3 @@ class Decoder:
             raise ProtocolError(
                 "The server's answer is not in the content coding that it names.", kind="encoding"
             ) from None
-
-    def finish(self) -> None:
-        """Say that the body has ended; `ProviderConnectionError` if it was cut."""
-        if self._begun and not self._stream.eof:
-            raise ProviderConnectionError("The compressed answer was cut off.", kind="reset")

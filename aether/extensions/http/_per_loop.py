@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 Keeper = AsyncGenerator[None, None]
 
-PATIENCE_SECONDS = 5.0
+POLL_SECONDS = 0.005
 
 
 class PerLoop(Generic[R]):
@@ -39,10 +39,9 @@ class PerLoop(Generic[R]):
         """The running loop's resource. `ClientClosedError` after `aclose`."""
         loop = asyncio.get_running_loop()
         kept = self._kept.get(loop)
-        if kept is None:
+        if kept is None or self._closed:
             with self._lock:
-                if self._closed:
-                    raise ClientClosedError("This transport was closed. Make a new one.")
+                self.check_open()
                 for other in [other for other in self._kept if other.is_closed()]:
                     del self._kept[other]
                 resource = self._make()
@@ -50,6 +49,11 @@ class PerLoop(Generic[R]):
                 self._kept[loop] = kept = resource, keeper
             await keeper.__anext__()
         return kept[0]
+
+    def check_open(self) -> None:
+        """`ClientClosedError` after `aclose`."""
+        if self._closed:
+            raise ClientClosedError("This transport was closed. Make a new one.")
 
     async def aclose(self) -> None:
         """Close the resources of all loops, also of those in other threads. Twice is fine."""
@@ -104,7 +108,9 @@ async def _close_in(loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
         await keeper.aclose()
     elif loop.is_running():
         closing = asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)
-        # The loop may stop right now, and then nobody ever answers.
-        await asyncio.wait_for(asyncio.wrap_future(closing), PATIENCE_SECONDS)
+        # A loop that stops right now never answers, and may have cancelled what it was asked for;
+        # its own end has closed the keeper then.
+        while loop.is_running() and not closing.done():  # noqa: ASYNC110 - two loops, no event
+            await asyncio.sleep(POLL_SECONDS)
     elif not loop.is_closed():
         await asyncio.to_thread(loop.run_until_complete, keeper.aclose())

@@ -6,49 +6,47 @@ transport is first asked for by name.
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import asyncio
+import io
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 
 from aether.errors import (
     AetherError,
+    ClientClosedError,
     InputError,
     ProtocolError,
     ProviderConnectionError,
     RequestTimeoutError,
 )
-from aether.extensions.http._decoding import Decoder, decoder_for
+from aether.extensions.http._aiohttp_session import Session, abort, limits
+from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
-from aether.extensions.http._wire import (
-    HEADERS,
-    check_headers,
-    flatten,
-    host_of,
-    read_body,
-)
+from aether.extensions.http._wire import check_request, flatten, read_body
 from aether.http.bodies import read_error_body
-from aether.http.contracts import AddressCheck, HTTPResponse, Timeout
+from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeout
 
 __all__ = ["AiohttpTransport"]
 
-_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+_LARGE_BODY = 1024 * 1024
 
 
 class AiohttpTransport:
     """Requests through aiohttp: one session, with its connections, for each event loop.
 
-    Proxies that the environment names (`HTTPS_PROXY` and so on) are used, except for requests
-    with `check_address`, whose connections are never shared either.
+    Proxies that the environment names when a loop's first request is made (`HTTPS_PROXY` and so
+    on) are used, except for requests with `check_address`, whose connections are never shared
+    either.
     """
 
     def __init__(self) -> None:
-        self._sessions = PerLoop(self._make_session, _close_session)
-        self._timeouts: dict[Timeout, aiohttp.ClientTimeout] = {}
+        self._sessions = PerLoop(Session, Session.aclose)
 
     async def request(
         self,
@@ -61,19 +59,16 @@ class AiohttpTransport:
         max_bytes: int,
         check_address: AddressCheck | None = None,
     ) -> HTTPResponse:
-        async with _Exchange(self, check_address) as exchange:
-            answer = await exchange.send(method, url, headers, body, timeout)
-            names = flatten(answer.headers.items())
-            pieces = exchange.chunks(decoder_for(names))
-            if answer.status >= 400:
+        exchange = _Exchange(self._sessions, method, url, headers, body, timeout, check_address)
+        async with exchange:
+            pieces = exchange.chunks()
+            if exchange.status >= 400:
                 content = await read_error_body(pieces)
-                await pieces.aclose()
             else:
-                content = await read_body(pieces, max_bytes=max_bytes, host=host_of(url))
-            return HTTPResponse(answer.status, names, content)
+                content = await read_body(pieces, max_bytes=max_bytes, host=exchange.host)
+            return HTTPResponse(exchange.status, exchange.headers, content)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         url: str,
@@ -82,166 +77,80 @@ class AiohttpTransport:
         body: bytes | None = None,
         timeout: Timeout,
         check_address: AddressCheck | None = None,
-    ) -> AsyncIterator[_AiohttpStream]:
-        async with _Exchange(self, check_address) as exchange:
-            answer = await exchange.send(method, url, headers, body, timeout)
-            yield _AiohttpStream(exchange, answer.status, flatten(answer.headers.items()))
+    ) -> AbstractAsyncContextManager[HTTPStream]:
+        return _Exchange(self._sessions, method, url, headers, body, timeout, check_address)
 
     async def aclose(self) -> None:
         await self._sessions.aclose()
 
-    async def session(self, check_address: AddressCheck | None) -> aiohttp.ClientSession:
-        """The running loop's session; one of its own for a request whose addresses are checked."""
-        if check_address is None:
-            return await self._sessions.get()
-        return self._make_session(check_address)
 
-    def timeout(self, timeout: Timeout) -> aiohttp.ClientTimeout:
-        """The limits in the library's own form."""
-        limits = self._timeouts.get(timeout)
-        if limits is None:
-            if len(self._timeouts) > 100:
-                self._timeouts.clear()
-            limits = self._timeouts[timeout] = aiohttp.ClientTimeout(
-                total=timeout.total,
-                connect=timeout.connect,
-                sock_connect=timeout.connect,
-                sock_read=timeout.read,
-            )
-        return limits
+class _Exchange(AbstractAsyncContextManager[HTTPStream]):
+    """One request and its answer. On the way out, what was not read to its end is closed.
 
-    def translate(self, error: Exception, url: str) -> AetherError:
-        """The library's error as one of Aether's. Only the host of the URL is told.
+    It is its own iterator over the body: nothing is left to close when a reader stops.
+    """
 
-        It is to be raised `from None`: the library's own may show the whole URL, or what was read.
-        """
-        host = host_of(url)
-        if isinstance(error, AetherError):
-            return error
-        if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-            return InputError(f"Not a URL that can be requested: its host is {host!r}.")
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
-            return ProviderConnectionError(f"No address was found for {host}.", kind="dns")
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return ProviderConnectionError(
-                f"The certificate of {host} was refused: {error.certificate_error}.",
-                kind="tls",
-                retryable=False,
-            )
-        if isinstance(error, aiohttp.ClientSSLError):
-            return ProviderConnectionError(f"No TLS connection to {host}: {error}.", kind="tls")
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            return RequestTimeoutError(f"No connection to {host} in time.", kind="connect")
-        if isinstance(error, aiohttp.SocketTimeoutError):
-            return RequestTimeoutError(f"{host} sent nothing for too long.", kind="read")
-        if isinstance(error, TimeoutError):
-            return RequestTimeoutError(f"No whole answer from {host} in time.", kind="total")
-        if isinstance(error, aiohttp.ClientConnectorError):
-            reason = error.os_error.strerror or type(error.os_error).__name__
-            return ProviderConnectionError(f"No connection to {host}: {reason}.", kind="connect")
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            return ProviderConnectionError(
-                f"The proxy refused to connect to {host} (status {error.status}).", kind="connect"
-            )
-        if isinstance(error, aiohttp.ClientResponseError):
-            return ProtocolError(f"{host} answered with something that is not HTTP.", kind="http")
-        return ProviderConnectionError(
-            f"The connection to {host} broke: {type(error).__name__}.", kind="reset"
-        )
+    __slots__ = (
+        "_answer",
+        "_broken",
+        "_check_address",
+        "_connection_lost",
+        "_request",
+        "_session",
+        "_sessions",
+        "headers",
+        "host",
+        "status",
+    )
 
-    def _make_session(self, check_address: AddressCheck | None = None) -> aiohttp.ClientSession:
-        guarded = check_address is not None
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            force_close=guarded,
-            use_dns_cache=not guarded,
-            socket_factory=None if check_address is None else _checking(check_address),
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            trust_env=not guarded and _proxies_are_set(),
-            headers=HEADERS,
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
-
-
-class _Exchange:
-    """One request and its answer. On the way out, what was not read to its end is closed."""
-
-    __slots__ = ("_answer", "_check_address", "_refusal", "_session", "_transport", "_url")
-
-    def __init__(self, transport: AiohttpTransport, check_address: AddressCheck | None) -> None:
-        self._transport = transport
-        self._check_address = check_address
-        self._refusal: Exception | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._answer: aiohttp.ClientResponse | None = None
-        self._url = ""
-
-    async def send(
+    def __init__(
         self,
+        sessions: PerLoop[Session],
         method: str,
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
         timeout: Timeout,
-    ) -> aiohttp.ClientResponse:
-        check_headers(headers)
-        self._url = url
-        check = None if self._check_address is None else self._keeping(self._check_address)
-        self._session = await self._transport.session(check)
+        check_address: AddressCheck | None,
+    ) -> None:
+        self._sessions = sessions
+        self._request = method, url, headers, body, timeout
+        self._check_address = check_address
+        self._broken: AetherError | None = None
+        self._connection_lost: asyncio.Future[None] | None = None
+        self.host = ""
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        method, url, headers, body, timeout = self._request
+        self.host = check_request(method, url, headers)
+        self._session = await self._open()
+        failure: Exception | None = None
         try:
-            self._answer = await self._session.request(
+            self._answer = await self._session.client.request(
                 method,
                 url,
                 headers=headers,
-                data=body,
-                timeout=self._transport.timeout(timeout),
+                # aiohttp warns of long bytes, which it writes in one go; of a file it takes parts.
+                data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
+                timeout=limits(timeout),
                 allow_redirects=False,
+                proxy=self._session.proxy_for(url),
             )
-        except Exception as error:  # noqa: BLE001 - no foreign exception leaves
-            raise self._transport.translate(self._refusal or error, url) from None
-        return self._answer
-
-    def _keeping(self, check_address: AddressCheck) -> AddressCheck:
-        """The check, which refuses all once it has refused one, and keeps the reason.
-
-        Of a name with several addresses aiohttp tries one after another, and of what went wrong
-        it tells the `OSError`s alone.
-        """
-
-        def check(address: str, port: int) -> None:
-            if self._refusal is None:
-                try:
-                    check_address(address, port)
-                except Exception as error:  # noqa: BLE001 - raised below
-                    self._refusal = error
-            if self._refusal is not None:
-                raise self._refusal
-
-        return check
-
-    async def chunks(self, decoder: Decoder | None) -> AsyncGenerator[bytes, None]:
-        """The decoded pieces of the body."""
-        answer = self._answer
-        if answer is None:
-            return
-        content = answer.content
-        try:
-            while data := await content.readany():
-                if decoder is None:
-                    yield data
-                else:
-                    for piece in decoder.feed(data):
-                        yield piece
-        except Exception as error:  # noqa: BLE001 - no foreign exception leaves
-            raise self._transport.translate(error, self._url) from None
-        if decoder is not None:
-            decoder.finish()
-
-    async def __aenter__(self) -> Self:
+        except Exception as error:  # noqa: BLE001 - raised below, as one of ours
+            failure = self._session.refusal or self._translate(error)
+        except BaseException:
+            await self._close_session()
+            raise
+        if failure is not None:
+            await self._close_session()
+            # Outside of `except`, so that no trace of aiohttp's error, which has the request's
+            # headers in it, hangs on to ours.
+            raise failure
+        self.status = self._answer.status
+        self.headers = flatten(self._answer.headers.items())
+        self._watch()
         return self
 
     async def __aexit__(
@@ -250,39 +159,125 @@ class _Exchange:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._answer is not None:
-            # No effect on one that was read to its end, whose connection is kept.
+        if self._connection_lost is not None:
+            self._connection_lost.remove_done_callback(self._on_connection_lost)
+        connection = self._answer.connection
+        if connection is not None:  # the answer was not read, or the request not sent, to its end
+            abort(connection)
             self._answer.close()
-        if self._check_address is not None and self._session is not None:
-            await self._session.close()
-
-
-class _AiohttpStream:
-    __slots__ = ("_exchange", "headers", "status")
-
-    def __init__(self, exchange: _Exchange, status: int, headers: Mapping[str, str]) -> None:
-        self._exchange = exchange
-        self.status = status
-        self.headers = headers
+        await self._close_session()
 
     def chunks(self) -> AsyncIterator[bytes]:
-        return self._exchange.chunks(decoder_for(self.headers))
+        return decoded(self, self.headers)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._broken is not None:
+            raise self._broken
+        content = self._answer.content
+        try:
+            piece = await content.readany()
+        except Exception as error:  # noqa: BLE001 - raised below, as one of ours
+            self._broken = self._translate(error)
+            piece = _left_over(content)
+        if piece:
+            return piece
+        if self._broken is not None:
+            raise self._broken
+        raise StopAsyncIteration
+
+    async def _open(self) -> Session:
+        if self._check_address is None:
+            return await self._sessions.get()
+        self._sessions.check_open()
+        return Session(self._check_address)
+
+    async def _close_session(self) -> None:
+        if self._check_address is not None:
+            await self._session.aclose()
+
+    def _watch(self) -> None:
+        """Have a lost connection end the body in any case.
+
+        aiohttp closes the connection when the chunked coding is broken in mid-body, and tells the
+        protocol but not the body, whose reader would wait for ever: its time limit is off by then.
+        """
+        protocol = self._protocol()
+        lost = None if protocol is None else protocol.closed
+        if lost is not None:  # else the whole body is here
+            self._connection_lost = lost
+            # aiohttp keeps the future with the connection: unread, it would be logged one day.
+            lost.remove_done_callback(_read)
+            lost.add_done_callback(_read)
+            lost.add_done_callback(self._on_connection_lost)
+
+    def _on_connection_lost(self, _: asyncio.Future[None]) -> None:
+        content, protocol = self._answer.content, self._protocol()
+        if not content.is_eof() and content.exception() is None:
+            reason = None if protocol is None else protocol.exception()
+            content.set_exception(reason or aiohttp.ClientPayloadError("the connection was lost"))
+
+    def _protocol(self) -> ResponseHandler | None:
+        connection = self._answer.connection
+        return None if connection is None else connection.protocol
+
+    def _translate(self, error: Exception) -> AetherError:
+        if isinstance(error, RuntimeError) and self._session.client.closed:
+            return ClientClosedError("This transport was closed. Make a new one.")
+        return _translate(error, self.host)
 
 
-async def _close_session(session: aiohttp.ClientSession) -> None:
-    await session.close()
+def _translate(error: Exception, host: str) -> AetherError:
+    """The library's error as one of Aether's. Only the host of the URL is told."""
+    if isinstance(error, AetherError):
+        return error
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return ProviderConnectionError(f"No address was found for {host}.", kind="dns")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return ProviderConnectionError(
+            f"The certificate of {host} was refused: {error.certificate_error}.",
+            kind="tls",
+            retryable=False,
+        )
+    if isinstance(error, aiohttp.ClientSSLError):
+        return ProviderConnectionError(f"No TLS connection to {host}: {error}.", kind="tls")
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return RequestTimeoutError(f"No connection to {host} in time.", kind="connect")
+    if isinstance(error, aiohttp.SocketTimeoutError):
+        return RequestTimeoutError(f"{host} sent nothing for too long.", kind="read")
+    if isinstance(error, TimeoutError):
+        return RequestTimeoutError(f"No whole answer from {host} in time.", kind="total")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        place = host
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            place = f"the proxy for {host}"
+        reason = error.os_error.strerror or type(error.os_error).__name__
+        return ProviderConnectionError(f"No connection to {place}: {reason}.", kind="connect")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return ProviderConnectionError(
+            f"The proxy refused to connect to {host} (status {error.status}).", kind="connect"
+        )
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+        return ProtocolError(f"{host} answered with something that is not HTTP.", kind="http")
+    # Last, for a certificate's error is a ValueError too.
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
+        return InputError(f"Not a URL that can be requested: its host is {host!r}.")
+    return ProviderConnectionError(
+        f"The connection to {host} broke: {type(error).__name__}.", kind="reset"
+    )
 
 
-def _checking(check_address: AddressCheck) -> Any:
-    def make_socket(address: Any) -> socket.socket:
-        family, kind, protocol, _, (host, port, *_) = address
-        check_address(host, port)
-        return socket.socket(family, kind, protocol)
+def _left_over(content: aiohttp.StreamReader) -> bytes:
+    """What had come when the connection broke: aiohttp hands it out no more."""
+    content.set_exception(None)  # type: ignore[arg-type]  # there is no other public way
+    try:
+        return content.read_nowait()
+    except TimeoutError:  # the total limit was met at the same time
+        return b""
 
-    return make_socket
 
-
-def _proxies_are_set() -> bool:
-    # Asked once for a session: aiohttp would look through the environment at every request, which
-    # takes longer than all else. NO_PROXY alone names none.
-    return any(name.lower() in _PROXIES for name, value in os.environ.items() if value)
+def _read(lost: asyncio.Future[None]) -> None:
+    if not lost.cancelled():
+        lost.exception()

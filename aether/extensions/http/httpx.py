@@ -9,9 +9,10 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from aether._optional import require
 from aether.errors import (
@@ -22,17 +23,11 @@ from aether.errors import (
     ProviderConnectionError,
     RequestTimeoutError,
 )
-from aether.extensions.http._decoding import Decoder, decoder_for
+from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
-from aether.extensions.http._wire import (
-    HEADERS,
-    check_headers,
-    flatten,
-    host_of,
-    read_body,
-)
+from aether.extensions.http._wire import HEADERS, check_request, flatten, read_body
 from aether.http.bodies import read_error_body
-from aether.http.contracts import AddressCheck, HTTPResponse, Timeout
+from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeout
 
 if TYPE_CHECKING:
     import httpx2
@@ -40,20 +35,21 @@ if TYPE_CHECKING:
 __all__ = ["HttpxTransport"]
 
 _CUT_OFF = ("disconnected", "peer closed")
+_PORTS = {"http": 80, "https": 443}
 
 
 class HttpxTransport:
     """Requests through httpx2: one client, with its connections, for each event loop.
 
-    A client of your own (`client=`) is used as it is, in the loop that it belongs to, and is left
-    open; it is not used for requests with `check_address`, whose connections are never shared.
+    A client of your own (`client=`) is used as it is, its cookies included, in the loop that it
+    belongs to, and is left open; it is not used for requests with `check_address`, whose
+    connections are never shared.
     """
 
     def __init__(self, client: httpx2.AsyncClient | None = None) -> None:
-        self._httpx: Any = require("httpx2", extra="httpx")
+        _library()
         self._own = client
-        self._closed = False
-        self._clients: PerLoop[httpx2.AsyncClient] = PerLoop(self._make_client, _close_client)
+        self._clients: PerLoop[httpx2.AsyncClient] = PerLoop(_make_client, _close_client)
 
     async def request(
         self,
@@ -66,24 +62,18 @@ class HttpxTransport:
         max_bytes: int,
         check_address: AddressCheck | None = None,
     ) -> HTTPResponse:
-        host = host_of(url)
-        try:
-            async with (
-                asyncio.timeout(timeout.total),
-                self._send(method, url, headers, body, timeout, check_address) as answer,
-            ):
-                pieces = answer.chunks()
-                if answer.status >= 400:
-                    content = await read_error_body(pieces)
-                    await pieces.aclose()
-                else:
-                    content = await read_body(pieces, max_bytes=max_bytes, host=host)
-                return HTTPResponse(answer.status, answer.headers, content)
-        except TimeoutError as error:
-            raise self._translate(error, host) from None
+        exchange = _Exchange(
+            self._own, self._clients, method, url, headers, body, timeout, check_address
+        )
+        async with exchange:
+            pieces = exchange.chunks()
+            if exchange.status >= 400:
+                content = await read_error_body(pieces)
+            else:
+                content = await read_body(pieces, max_bytes=max_bytes, host=exchange.host)
+            return HTTPResponse(exchange.status, exchange.headers, content)
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         url: str,
@@ -92,151 +82,219 @@ class HttpxTransport:
         body: bytes | None = None,
         timeout: Timeout,
         check_address: AddressCheck | None = None,
-    ) -> AsyncIterator[_HttpxStream]:
-        deadline = asyncio.timeout(timeout.total)
-        try:
-            async with (
-                deadline,
-                self._send(method, url, headers, body, timeout, check_address) as answer,
-            ):
-                yield answer
-        except TimeoutError as error:
-            if not deadline.expired():  # the reader's own
-                raise
-            raise self._translate(error, host_of(url)) from None
+    ) -> AbstractAsyncContextManager[HTTPStream]:
+        return _Exchange(
+            self._own, self._clients, method, url, headers, body, timeout, check_address
+        )
 
     async def aclose(self) -> None:
-        self._closed = True
         await self._clients.aclose()
 
-    @asynccontextmanager
-    async def _send(
+
+class _Exchange(AbstractAsyncContextManager[HTTPStream]):
+    """One request and its answer. On the way out, what was not read to its end is closed.
+
+    The total limit is held at each wait of its own, not while the reader works; and whichever
+    task it is that reads.
+    """
+
+    def __init__(
         self,
+        own: httpx2.AsyncClient | None,
+        clients: PerLoop[httpx2.AsyncClient],
         method: str,
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
         timeout: Timeout,
         check_address: AddressCheck | None,
-    ) -> AsyncIterator[_HttpxStream]:
-        check_headers(headers)
-        if self._closed:
-            raise ClientClosedError("This transport was closed. Make a new one.")
-        client = await self._client(check_address)
-        answer: httpx2.Response | None = None
-        host = host_of(url)
-        try:
-            try:
-                request = client.build_request(
-                    method, url, headers=headers, content=body, timeout=self._limits(timeout)
-                )
-                if check_address is not None:
-                    await _pin(request, check_address)
-                answer = await client.send(request, stream=True, follow_redirects=False)
-            except Exception as error:  # noqa: BLE001 - no foreign exception leaves
-                raise self._translate(error, host) from None
-            yield _HttpxStream(self, answer, host)
-        finally:
-            if answer is not None:
-                await answer.aclose()
-            if check_address is not None:
-                await client.aclose()
+    ) -> None:
+        self._own = own
+        self._clients = clients
+        self._request = method, url, headers, body
+        self._timeout = timeout
+        self._check_address = check_address
+        self._deadline: float | None = None
+        self._refusal: Exception | None = None
+        self._broken: AetherError | None = None
+        self.host = ""
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
 
-    async def _client(self, check_address: AddressCheck | None) -> httpx2.AsyncClient:
-        if check_address is not None:
-            return self._make_client(trust_env=False)
+    async def __aenter__(self) -> Self:
+        method, url, headers, _ = self._request
+        self.host = check_request(method, url, headers)
+        self._clients.check_open()
+        if self._timeout.total is not None:
+            self._deadline = asyncio.get_running_loop().time() + self._timeout.total
+        self._client = await self._choose_client()
+        failure: Exception | None = None
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                self._answer = await self._send()
+        except Exception as error:  # noqa: BLE001 - raised below, as one of ours
+            failure = self._refusal or self._translate(error)
+        except BaseException:
+            await self._close_client()
+            raise
+        if failure is not None:
+            await self._close_client()
+            # Outside of `except`, so that no trace of httpx2's error, which has the request's
+            # headers in it, hangs on to ours.
+            raise failure
+        self.status = self._answer.status_code
+        self.headers = flatten(self._answer.headers.multi_items())
+        was_read = self._answer.is_stream_consumed
+        self._coded_as = {} if was_read else self.headers
+        self._pieces = _content(self._answer) if was_read else self._answer.aiter_raw()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self._pieces.aclose()
+            await self._answer.aclose()
+        finally:
+            await self._close_client()
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return decoded(self, self._coded_as)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                while not (piece := await anext(self._pieces)):
+                    pass
+            return piece
+        except StopAsyncIteration:
+            raise
+        except Exception as error:  # noqa: BLE001 - raised below, as one of ours
+            self._broken = self._translate(error)
+        except BaseException:
+            # httpx2 has closed the answer by now, and would call the next read the body's end.
+            self._broken = ProviderConnectionError(
+                f"Reading the answer of {self.host} was given up.", kind="reset"
+            )
+            raise
+        raise self._broken
+
+    async def _choose_client(self) -> httpx2.AsyncClient:
+        if self._check_address is not None:
+            return _make_client(trust_env=False)
         return self._own or await self._clients.get()
 
-    def _make_client(self, *, trust_env: bool = True) -> httpx2.AsyncClient:
-        client: httpx2.AsyncClient = self._httpx.AsyncClient(
-            headers=HEADERS,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            limits=self._httpx.Limits(max_connections=None, max_keepalive_connections=None),
-            trust_env=trust_env,
+    async def _close_client(self) -> None:
+        if self._check_address is not None:
+            await self._client.aclose()
+
+    async def _send(self) -> httpx2.Response:
+        method, url, headers, body = self._request
+        request = self._client.build_request(
+            method, url, headers=headers, content=body, timeout=_limits(self._timeout)
         )
-        return client
+        if self._check_address is None:
+            return await self._client.send(request, stream=True, follow_redirects=False)
+        name = request.url
+        addresses = await self._find_addresses(name, self._check_address)
+        # The Host header was set from the name already, and TLS is told it in its own place.
+        request.extensions["sni_hostname"] = name.raw_host.decode("ascii")
+        while True:
+            request.url = name.copy_with(host=addresses.pop(0))
+            try:
+                return await self._client.send(request, stream=True, follow_redirects=False)
+            except (_library().ConnectError, _library().ConnectTimeout):
+                if not addresses:
+                    raise
 
-    def _limits(self, timeout: Timeout) -> httpx2.Timeout:
-        limits: httpx2.Timeout = self._httpx.Timeout(
-            connect=timeout.connect, read=timeout.read, write=timeout.read, pool=timeout.connect
-        )
-        return limits
-
-    def _translate(self, error: BaseException, host: str) -> AetherError:
-        """The library's error as one of Aether's. Only the host of the URL is told.
-
-        It is to be raised `from None`: the library's own shows the whole URL, or what was read.
-        """
-        library = self._httpx
-        if isinstance(error, AetherError):
-            return error
-        if isinstance(error, library.InvalidURL | library.UnsupportedProtocol | ValueError):
-            return InputError(f"Not a URL that can be requested: its host is {host!r}.")
-        if isinstance(error, library.ConnectTimeout | library.PoolTimeout):
-            return RequestTimeoutError(f"No connection to {host} in time.", kind="connect")
-        if isinstance(error, library.TimeoutException):
-            return RequestTimeoutError(f"{host} sent nothing for too long.", kind="read")
-        if isinstance(error, TimeoutError):
-            return RequestTimeoutError(f"No whole answer from {host} in time.", kind="total")
-        if isinstance(error, library.ConnectError | library.ProxyError | socket.gaierror):
-            return _not_connected(error, host)
-        if isinstance(error, library.LocalProtocolError):
-            return InputError("The request has a header that HTTP does not allow.")
-        if isinstance(error, library.RemoteProtocolError) and not any(
-            sign in str(error) for sign in _CUT_OFF
-        ):
-            return ProtocolError(f"{host} answered with something that is not HTTP.", kind="http")
-        return ProviderConnectionError(
-            f"The connection to {host} broke: {type(error).__name__}.", kind="reset"
-        )
-
-    async def pieces(
-        self, answer: httpx2.Response, decoder: Decoder | None, host: str
-    ) -> AsyncGenerator[bytes, None]:
-        """The decoded pieces of a body."""
+    async def _find_addresses(self, url: httpx2.URL, check_address: AddressCheck) -> list[str]:
+        """The addresses of the URL's host, after all of them have passed the check."""
+        host, port = url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
+        loop = asyncio.get_running_loop()
         try:
-            async for data in answer.aiter_raw():
-                if decoder is None:
-                    yield data
-                else:
-                    for piece in decoder.feed(data):
-                        yield piece
-        except Exception as error:  # noqa: BLE001 - no foreign exception leaves
-            raise self._translate(error, host) from None
-        if decoder is not None:
-            decoder.finish()
+            async with asyncio.timeout(self._timeout.connect):
+                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except TimeoutError:
+            raise RequestTimeoutError(f"No address of {host} in time.", kind="connect") from None
+        addresses = [str(address[0]) for *_, address in found]
+        try:
+            for address in addresses:
+                check_address(address, port)
+        except Exception as refusal:
+            self._refusal = refusal
+            raise
+        return addresses
+
+    def _translate(self, error: Exception) -> AetherError:
+        if isinstance(error, RuntimeError) and self._client.is_closed:
+            return ClientClosedError("This transport was closed. Make a new one.")
+        return _translate(error, self.host)
 
 
-class _HttpxStream:
-    __slots__ = ("_answer", "_host", "_transport", "headers", "status")
+def _translate(error: Exception, host: str) -> AetherError:
+    """The library's error as one of Aether's. Only the host of the URL is told."""
+    library = _library()
+    if isinstance(error, AetherError):
+        return error
+    if isinstance(error, library.InvalidURL | library.UnsupportedProtocol | ValueError):
+        return InputError(f"Not a URL that can be requested: its host is {host!r}.")
+    if isinstance(error, library.ConnectTimeout | library.PoolTimeout):
+        return RequestTimeoutError(f"No connection to {host} in time.", kind="connect")
+    if isinstance(error, library.TimeoutException):
+        return RequestTimeoutError(f"{host} sent nothing for too long.", kind="read")
+    if isinstance(error, TimeoutError):
+        return RequestTimeoutError(f"No whole answer from {host} in time.", kind="total")
+    if isinstance(error, library.ConnectError | library.ProxyError | socket.gaierror):
+        return _not_connected(error, host)
+    if isinstance(error, library.LocalProtocolError):
+        return InputError("The request has a header that HTTP does not allow.")
+    if isinstance(error, library.RemoteProtocolError) and not any(
+        sign in str(error) for sign in _CUT_OFF
+    ):
+        return ProtocolError(f"{host} answered with something that is not HTTP.", kind="http")
+    return ProviderConnectionError(
+        f"The connection to {host} broke: {type(error).__name__}.", kind="reset"
+    )
 
-    def __init__(self, transport: HttpxTransport, answer: httpx2.Response, host: str) -> None:
-        self._transport = transport
-        self._answer = answer
-        self._host = host
-        self.status = answer.status_code
-        self.headers: Mapping[str, str] = flatten(answer.headers.multi_items())
 
-    def chunks(self) -> AsyncGenerator[bytes, None]:
-        return self._transport.pieces(self._answer, decoder_for(self.headers), self._host)
+def _library() -> Any:
+    return require("httpx2", extra="httpx")
+
+
+def _make_client(*, trust_env: bool = True) -> httpx2.AsyncClient:
+    library = _library()
+    client: httpx2.AsyncClient = library.AsyncClient(
+        headers=HEADERS,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        limits=library.Limits(max_connections=None, max_keepalive_connections=None),
+        trust_env=trust_env,  # proxies; certificates that the environment names hold in any case
+        verify=library.create_ssl_context(),
+    )
+    return client
 
 
 async def _close_client(client: httpx2.AsyncClient) -> None:
     await client.aclose()
 
 
-async def _pin(request: httpx2.Request, check_address: AddressCheck) -> None:
-    """Have the request sent to an address that was checked, under the name that it asks for."""
-    host = request.url.host
-    port = request.url.port or (443 if request.url.scheme == "https" else 80)
-    loop = asyncio.get_running_loop()
-    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [str(sockaddr[0]) for *_, sockaddr in answers]
-    for address in addresses:
-        check_address(address, port)
-    # The Host header was set from the name already, and TLS is told it in its own place.
-    request.url = request.url.copy_with(host=addresses[0])
-    request.extensions = {**request.extensions, "sni_hostname": host}
+async def _content(answer: httpx2.Response) -> AsyncGenerator[bytes, None]:
+    """The body of an answer that was read, and decoded, already: a mock's, or by a user's hook."""
+    yield answer.content
+
+
+def _limits(timeout: Timeout) -> httpx2.Timeout:
+    limits: httpx2.Timeout = _library().Timeout(
+        connect=timeout.connect, read=timeout.read, write=timeout.read, pool=timeout.connect
+    )
+    return limits
 
 
 def _not_connected(error: BaseException, host: str) -> ProviderConnectionError:

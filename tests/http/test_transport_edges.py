@@ -1,0 +1,402 @@
+"""What the suite cannot ask of every transport: names, descriptors, clocks, loops of the past."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import gzip
+import socket
+import weakref
+import zlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from aether.errors import (
+    ClientClosedError,
+    InputError,
+    ProtocolError,
+    ProviderConnectionError,
+    RequestTimeoutError,
+)
+from aether.extensions.http.aiohttp import AiohttpTransport
+from aether.extensions.http.httpx import HttpxTransport
+from aether.http.contracts import HTTPResponse, HTTPStream, Timeout, Transport
+from aether.testing._raw_server import Connection, RawServer
+
+PATIENCE = Timeout(connect=5, read=5, total=10)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(params=[AiohttpTransport, HttpxTransport])
+def make_transport(request: pytest.FixtureRequest) -> Callable[[], Transport]:
+    make: Callable[[], Transport] = request.param
+    return make
+
+
+@asynccontextmanager
+async def opened(transport: Transport) -> AsyncIterator[Transport]:
+    try:
+        yield transport
+    finally:
+        await transport.aclose()
+
+
+def always(answer: bytes, heads: list[bytes] | None = None) -> Callable[[Connection], Any]:
+    async def script(connection: Connection) -> None:
+        while request := await connection.read_request():
+            if heads is not None:
+                heads.append(request)
+            await connection.write(answer)
+
+    return script
+
+
+async def get(transport: Transport, url: str, **options: Any) -> HTTPResponse:
+    options = {"headers": {}, "timeout": PATIENCE, "max_bytes": MEGABYTE, **options}
+    return await transport.request("GET", url, **options)
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.001)
+
+
+async def test_an_upload_that_is_cancelled_is_not_finished_first(
+    make_transport: Callable[[], Transport],
+) -> None:
+    connected, over = asyncio.Event(), asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        connected.set()
+        await over.wait()  # and never reads
+
+    async with opened(make_transport()) as transport, RawServer(script) as server:
+        before = open_files()
+        call = asyncio.ensure_future(
+            transport.request(
+                "POST",
+                server.url,
+                headers={},
+                body=b"x" * (30 * MEGABYTE),
+                timeout=PATIENCE,
+                max_bytes=10,
+            )
+        )
+        await connected.wait()
+        await asyncio.sleep(0.02)  # until the buffers of the system are full
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await eventually(lambda: open_files() <= before + 1)  # the server's end
+        over.set()
+
+
+async def test_an_answer_before_the_request_was_read_ends_the_upload(
+    make_transport: Callable[[], Transport],
+) -> None:
+    over = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.write(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+        await over.wait()
+
+    async with opened(make_transport()) as transport, RawServer(script) as server:
+        before = open_files()
+        try:
+            response = await transport.request(
+                "POST",
+                server.url,
+                headers={},
+                body=b"x" * (30 * MEGABYTE),
+                timeout=Timeout(read=0.05),
+                max_bytes=10,
+            )
+        except RequestTimeoutError:  # one that reads when it has written
+            pass
+        else:
+            assert response.status == 413
+        await eventually(lambda: open_files() <= before + 1)
+        over.set()
+
+
+def later(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the clock of the running loop on."""
+    loop = asyncio.get_running_loop()
+    then = loop.time
+    monkeypatch.setattr(loop, "time", lambda: then() + seconds)
+
+
+async def one_piece(connection: Connection) -> None:
+    await connection.read_request()
+    await connection.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+    await connection.wait_closed_by_peer()
+
+
+async def test_the_total_limit_leaves_the_readers_own_work_alone(
+    make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Timeout(connect=None, read=None, total=100)
+    async with (
+        opened(make_transport()) as transport,
+        RawServer(one_piece) as server,
+        transport.stream("GET", server.url, headers={}, timeout=limits) as answer,
+    ):
+        pieces = aiter(answer.chunks())
+        assert await anext(pieces) == b"one"
+        later(101, monkeypatch)
+        for _ in range(5):
+            await asyncio.sleep(0)  # at work
+        with pytest.raises(RequestTimeoutError) as raised:
+            await anext(pieces)
+    assert raised.value.kind == "total"
+
+
+async def test_a_stream_may_be_read_in_other_tasks_than_it_was_opened_in(
+    make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Timeout(connect=None, read=None, total=100)
+
+    async def next_piece() -> bytes:
+        return await anext(pieces)
+
+    async with opened(make_transport()) as transport, RawServer(one_piece) as server:
+        context = transport.stream("GET", server.url, headers={}, timeout=limits)
+
+        async def enter() -> HTTPStream:
+            return await context.__aenter__()
+
+        answer = await asyncio.create_task(enter())
+        pieces = aiter(answer.chunks())
+        assert await asyncio.create_task(next_piece()) == b"one"
+        waiting = asyncio.create_task(next_piece())
+        await asyncio.sleep(0)
+        later(101, monkeypatch)
+        with pytest.raises(RequestTimeoutError):
+            await waiting
+        await context.__aexit__(None, None, None)
+
+
+async def test_a_read_after_one_that_was_given_up_is_not_the_end(
+    make_transport: Callable[[], Transport],
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await connection.wait_closed_by_peer()
+
+    async with (
+        opened(make_transport()) as transport,
+        RawServer(script) as server,
+        transport.stream(
+            "GET", server.url, headers={}, timeout=Timeout(read=0.05, total=1)
+        ) as answer,
+    ):
+        pieces = aiter(answer.chunks())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await anext(pieces)
+        with pytest.raises((ProviderConnectionError, RequestTimeoutError)):
+            await anext(pieces)
+
+
+async def test_a_dawdling_error_body_is_as_long_as_it_is(
+    make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aether.http.bodies.ERROR_BODY_MAX_SECONDS", 0.02)
+    closed = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(b"HTTP/1.1 503 No\r\nContent-Length: 9\r\n\r\nsorry")
+        await connection.wait_closed_by_peer()
+        closed.set()
+
+    async with opened(make_transport()) as transport, RawServer(script) as server:
+        response = await get(transport, server.url)
+        await asyncio.wait_for(closed.wait(), 5)
+    assert (response.status, response.body) == (503, b"sorry")
+
+
+async def test_a_name_without_an_address_is_told_from_a_server_that_is_away(
+    make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nowhere(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", nowhere)
+    async with opened(make_transport()) as transport:
+        for options in ({}, {"check_address": lambda *_: None}):
+            with pytest.raises(ProviderConnectionError, match="nowhere") as raised:
+                await get(transport, "http://nowhere.example/", **options)
+            assert raised.value.kind == "dns"
+            assert raised.value.retryable
+
+
+@pytest.mark.parametrize("refusal", [ValueError("no"), PermissionError("no"), KeyError("no")])
+async def test_what_a_check_raises_comes_out_as_it_is(
+    make_transport: Callable[[], Transport], refusal: Exception
+) -> None:
+    def refuse(address: str, port: int) -> None:
+        raise refusal
+
+    async with opened(make_transport()) as transport, RawServer(always(OK)) as server:
+        with pytest.raises(type(refusal)) as raised:
+            await get(transport, server.url, check_address=refuse)
+        assert raised.value is refusal
+        assert server.accepted == 0
+
+
+async def test_the_next_address_of_a_checked_name_is_tried(
+    make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = asyncio.BaseEventLoop.getaddrinfo
+
+    async def two(self: Any, host: Any, port: Any, **options: Any) -> Any:
+        if host == "two.example":
+            kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+            return [(*kind, ("127.0.0.2", port)), (*kind, ("127.0.0.1", port))]
+        return await real(self, host, port, **options)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", two)
+    heads: list[bytes] = []
+    asked: list[str] = []
+    async with opened(make_transport()) as transport, RawServer(always(OK, heads)) as server:
+        response = await get(
+            transport,
+            f"http://two.example:{server.port}/",
+            check_address=lambda address, _: asked.append(address),
+        )
+    assert response.body == b"hello"
+    assert set(asked) == {"127.0.0.1", "127.0.0.2"}
+    assert b"host: two.example:" in heads[0].lower()
+
+
+async def test_a_user_in_the_url_and_a_key_exclude_each_other(
+    make_transport: Callable[[], Transport],
+) -> None:
+    heads: list[bytes] = []
+    async with opened(make_transport()) as transport, RawServer(always(OK, heads)) as server:
+        url = server.url.replace("//", "//user:pass@")
+        with pytest.raises(InputError, match=r"127\.0\.0\.1") as raised:
+            await get(transport, url, headers={"authorization": "Bearer k"})
+        assert "pass" not in str(raised.value).replace("password", "")
+        await get(transport, url)
+    assert len(heads) == 1
+    assert b"authorization: basic dxnlcjpwyxnz" in heads[0].lower()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/a b",
+        "http://127.0.0.1:{port}/a\tb",
+        "http://example.com\\@127.0.0.1:{port}/",
+        "http://127.0.0.1:99999/",
+        "http://[::1/",
+    ],
+)
+async def test_a_url_that_two_readers_would_read_differently_is_refused(
+    make_transport: Callable[[], Transport], url: str
+) -> None:
+    async with opened(make_transport()) as transport, RawServer(always(OK)) as server:
+        with pytest.raises(InputError):
+            await get(transport, url.format(port=server.port))
+        assert server.accepted == 0
+
+
+def test_a_loop_that_has_ended_is_forgotten(make_transport: Callable[[], Transport]) -> None:
+    transport = make_transport()
+
+    async def once() -> weakref.ref[asyncio.AbstractEventLoop]:
+        async with RawServer(always(OK)) as server:
+            await get(transport, server.url)
+        return weakref.ref(asyncio.get_running_loop())
+
+    ended = asyncio.run(once())
+    gc.collect()
+    assert ended() is None
+    asyncio.run(transport.aclose())
+
+
+async def test_a_transport_that_is_dropped_closes_its_connections(
+    make_transport: Callable[[], Transport],
+) -> None:
+    async with RawServer(always(OK)) as server:
+        gc.disable()
+        try:
+            await get(make_transport(), server.url)
+            await server.until_open(0)
+        finally:
+            gc.enable()
+
+
+async def test_a_call_under_way_when_the_transport_is_closed_ends(
+    make_transport: Callable[[], Transport],
+) -> None:
+    asked = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        asked.set()
+        await connection.wait_closed_by_peer()
+
+    async with RawServer(script) as server:
+        transport = make_transport()
+        call = asyncio.ensure_future(get(transport, server.url))
+        await asked.wait()
+        await transport.aclose()
+        with pytest.raises((ProviderConnectionError, ClientClosedError)):
+            await asyncio.wait_for(call, 5)
+
+
+async def test_a_client_of_ones_own_is_used_and_left_open() -> None:
+    seen: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        return httpx2.Response(307, headers={"location": "/b"}, content=b"moved")
+
+    async with httpx2.AsyncClient(
+        transport=httpx2.MockTransport(answer), headers={"x-mine": "1"}, follow_redirects=True
+    ) as client:
+        transport = HttpxTransport(client)
+        response = await get(transport, "http://far.example/a", headers={"x-key": "k"})
+        await transport.aclose()
+        assert not client.is_closed
+        with pytest.raises(ClientClosedError):
+            await get(transport, "http://far.example/a")
+    assert (response.status, response.body) == (307, b"moved")
+    assert [request.headers["x-mine"] + request.headers["x-key"] for request in seen] == ["1k"]
+
+
+async def test_deflated_and_many_membered_bodies_are_decoded(
+    make_transport: Callable[[], Transport],
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
+    for coding, body in (
+        (b"deflate", zlib.compress(b"hello world")),
+        (b"GZIP", gzip.compress(b"hello ") + gzip.compress(b"world")),
+    ):
+        answer = head % (coding, len(body)) + body
+        async with opened(make_transport()) as transport, RawServer(always(answer)) as server:
+            assert (await get(transport, server.url)).body == b"hello world"
+
+
+async def test_a_body_that_is_not_in_its_coding_is_a_protocol_error(
+    make_transport: Callable[[], Transport],
+) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello"
+    async with opened(make_transport()) as transport, RawServer(always(answer)) as server:
+        with pytest.raises(ProtocolError):
+            await get(transport, server.url)
