@@ -98,6 +98,16 @@ async def test_writers_that_meet_wait_for_one_another(tmp_path: Path) -> None:
     assert sorted(stored) == sorted(f"{name}{number}" for name in "ab" for number in range(40))
 
 
+async def test_those_who_open_a_new_file_together_wait_for_one_another(tmp_path: Path) -> None:
+    for number in range(15):
+        path = tmp_path / f"{number}.sqlite"
+        stores = [SQLiteSessionStore(path, synchronous="NORMAL") for _ in range(4)]
+        await asyncio.gather(*(store.save(f"s{i}", HELLO) for i, store in enumerate(stores)))
+        assert [await stores[0].load(f"s{i}") for i in range(4)] == [HELLO] * 4
+        for store in stores:
+            await store.aclose()
+
+
 async def test_what_sqlite_stores_outlives_the_store(tmp_path: Path) -> None:
     path = tmp_path / "s.sqlite"
     async with SQLiteSessionStore(path) as store:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -180,7 +181,7 @@ class SQLiteSessionStore:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
+        self._begin_wal(connection)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         if _version_of(connection) < _VERSION:
             with _transaction(connection):
@@ -192,6 +193,20 @@ class SQLiteSessionStore:
                 f"{self!r} was written by a newer version of Aether. Upgrade this one, or use "
                 "another file."
             )
+
+    def _begin_wal(self, connection: sqlite3.Connection) -> None:
+        # Of those who open a new file together SQLite lets one change its mode, and tells the
+        # others at once that it is locked: it does not wait for this as it does for a write.
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+            else:
+                return
 
     def _close(self) -> None:
         if self._connection is not None:
