@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from aether.errors import ConfigurationError, ProviderError
+from aether.llm.accounting import estimate_input_tokens, estimate_tokens
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.streaming import final_chunk
 
@@ -86,8 +87,8 @@ class FakeProvider:
         return LLMResponse(
             text=text,
             model=model,
-            input_tokens=sum(_tokens(message.text) for message in request.messages),
-            output_tokens=_tokens(text),
+            input_tokens=estimate_input_tokens(request),
+            output_tokens=estimate_tokens(len(text)),
             finish_reason="stop",
             finish_reason_raw="stop",
             provider="fake",
@@ -95,7 +96,3 @@ class FakeProvider:
 
     def __repr__(self) -> str:
         return "FakeProvider()"
-
-
-def _tokens(text: str) -> int:
-    return -(-len(text) // 4)
