@@ -14,7 +14,7 @@ from aether import config
 from aether.engine.context import RunContext
 from aether.errors import InputError
 from aether.events import EventBus
-from aether.llm.messages import LLMRequest, Message
+from aether.llm.messages import LLMRequest, Message, ReasoningEffort
 from aether.registry import Registry
 from aether.tools.contracts import Tool, ToolMiddleware
 from aether.tools.registry import resolve_tools
@@ -37,6 +37,10 @@ class CallOptions(TypedDict, total=False):
     top_p: float | None
     seed: int | None
     stop: str | Sequence[str] | None
+    reasoning: ReasoningEffort | None
+    """How much the model reasons before it answers; `none` to `max`, in its provider's words."""
+    parallel_tool_calls: bool | None
+    """`False` asks the model for one tool call a turn, where its provider has a switch for it."""
     output_schema: Mapping[str, Any] | None
     """A JSON Schema for the answer's text, where the provider can enforce one."""
     extra_body: Mapping[str, Any] | None

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from aether.llm.call import Admission, CallContext
 from aether.llm.content import (
     AudioPart,
+    CachePoint,
     ContentPart,
     FilePart,
     ImagePart,
@@ -23,6 +24,7 @@ from aether.llm.messages import (
     LLMRequest,
     LLMResponse,
     Message,
+    ReasoningEffort,
     Role,
     StreamChunk,
     ToolCall,
@@ -35,6 +37,7 @@ __all__ = [
     "KIND",
     "Admission",
     "AudioPart",
+    "CachePoint",
     "CallContext",
     "ContentPart",
     "EntryState",
@@ -48,6 +51,7 @@ __all__ = [
     "LedgerEntry",
     "Message",
     "ProviderState",
+    "ReasoningEffort",
     "ReasoningPart",
     "Role",
     "StreamChunk",

@@ -21,6 +21,7 @@ __all__ = [
     "LLMRequest",
     "LLMResponse",
     "Message",
+    "ReasoningEffort",
     "Role",
     "StreamChunk",
     "ToolCall",
@@ -42,6 +43,7 @@ else:
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error", "other"]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 def new_call_id() -> str:
@@ -143,8 +145,14 @@ class LLMRequest(Data):
     top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     seed: int | None = None
     stop: Items[str] = ()
+    reasoning: ReasoningEffort | None = None
+    """How much the model is to reason before it answers, in the nearest words of its provider;
+    left out for a model without such a setting. `None`: the model's default."""
+    parallel_tool_calls: bool | None = None
+    """`False` asks the model for one call a turn, where it can be asked. `None`: its default."""
     output_schema: dict[str, Any] | None = None
-    """A JSON Schema that the answer's text must satisfy, where the provider can enforce one."""
+    """A JSON Schema, of an object, for the answer's text: enforced where the provider can, else
+    told to the model. Whether the text satisfies it is for the caller to check."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Fields that are added to the body as they are, over what the adapter wrote."""
     extra_headers: dict[str, str] = Field(default_factory=dict)

@@ -277,7 +277,7 @@ def test_no_messages_are_an_error() -> None:
         render_request(LLMRequest([]), model="m", vendor=OPENAI, stream=False)
 
 
-def test_calls_and_their_results_are_paired() -> None:
+def test_results_are_paired_with_their_calls_and_put_in_their_order() -> None:
     body = render(Message("user", "hi"), called("a", "b"), result("b", "2"), result("a", ""))
     assert body["messages"][1:] == [
         {
@@ -292,8 +292,8 @@ def test_calls_and_their_results_are_paired() -> None:
                 for call_id in ("a", "b")
             ],
         },
-        {"role": "tool", "tool_call_id": "b", "content": "2"},
         {"role": "tool", "tool_call_id": "a", "content": ""},
+        {"role": "tool", "tool_call_id": "b", "content": "2"},
     ]
 
 

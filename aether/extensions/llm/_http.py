@@ -150,7 +150,9 @@ class Endpoint:
             return transport
 
     def _url(self, path: str) -> str:
-        return f"{self.base_url}{path}?{self._query}" if self._query else self.base_url + path
+        if not self._query:
+            return self.base_url + path
+        return f"{self.base_url}{path}{'&' if '?' in path else '?'}{self._query}"
 
 
 def render_json(body: Mapping[str, Any]) -> bytes:

@@ -5,9 +5,8 @@ It must not know a protocol, nor how tokens are counted where a provider does no
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from aether.errors import AetherError, ProviderError
 from aether.extensions.llm._wire.errors import Source
@@ -17,27 +16,36 @@ from aether.llm.messages import LLMRequest, LLMResponse
 __all__ = ["Attempt"]
 
 
+class _Assembly(Protocol):
+    """A streamed answer as far as it has come."""
+
+    @property
+    def characters(self) -> int: ...
+
+    def partial(self) -> LLMResponse: ...
+
+
 class Attempt:
     """`with Attempt(request, source) as attempt:` around what is sent and read.
 
     A request without a context has no ledger, and then this does nothing.
     """
 
-    __slots__ = ("_entry", "_partial", "_request")
+    __slots__ = ("_assembly", "_entry", "_request")
 
     def __init__(self, request: LLMRequest, source: Source) -> None:
         context = request.context
         self._request = request
-        self._partial: Callable[[], tuple[LLMResponse, int]] | None = None
+        self._assembly: _Assembly | None = None
         self._entry = (
             None
             if context is None
             else context.open_entry(provider=source.provider, model=source.model)
         )
 
-    def watch(self, partial: Callable[[], tuple[LLMResponse, int]]) -> None:
+    def watch(self, assembly: _Assembly) -> None:
         """Where to look, if the attempt ends early, for what had come and its characters."""
-        self._partial = partial
+        self._assembly = assembly
 
     def answered(self, response: LLMResponse) -> None:
         """The answer is whole."""
@@ -56,7 +64,9 @@ class Attempt:
         entry = self._entry
         if entry is None or error is None or entry.state != "pending":
             return
-        partial, characters = self._partial() if self._partial is not None else (None, 0)
+        assembly = self._assembly
+        partial = None if assembly is None else assembly.partial()
+        characters = 0 if assembly is None else assembly.characters
         if isinstance(error, ProviderError):
             entry.request_id = error.request_id
         if partial is not None and partial.finish_reason is not None:

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 from aether import config
 from aether.errors import ConfigurationError
-from aether.extensions.llm._chat_completions import ChatCompletions
+from aether.extensions.llm._exchange import Exchange
 from aether.extensions.llm._http import Endpoint
 from aether.extensions.llm._vendors import OPENAI, Vendor
+from aether.extensions.llm._wire.openai_chat import ChatCodec
 from aether.http.contracts import Timeout, Transport
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
@@ -61,19 +62,19 @@ class OpenAIProvider:
             timeout=timeout,
         )
         self.base_url = endpoint.base_url
-        self._chat = ChatCompletions(endpoint, vendor, self.default_model)
+        self._exchange = Exchange(endpoint, ChatCodec(vendor), self.default_model)
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         """One request, one answer. Cancelling it closes the connection at once."""
-        return await self._chat.complete(request)
+        return await self._exchange.complete(request)
 
     def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
         """One request, its answer in pieces. Closing the iterator closes the connection at once."""
-        return self._chat.stream(request)
+        return self._exchange.stream(request)
 
     async def aclose(self) -> None:
         """Close the connections that were opened here. Twice is fine."""
-        await self._chat.aclose()
+        await self._exchange.aclose()
 
     def __repr__(self) -> str:
         return f"OpenAIProvider(default_model={self.default_model!r}, base_url={self.base_url!r})"

@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator, Callable
 
 from aether.config import environment
 from aether.errors import ConfigurationError, UnknownNameError
-from aether.extensions.llm._chat_completions import ChatCompletions
+from aether.extensions.llm._exchange import Exchange
 from aether.extensions.llm._http import Endpoint
 from aether.extensions.llm._vendors import VENDORS, Vendor
+from aether.extensions.llm._wire.openai_chat import ChatCodec
 from aether.http.contracts import Timeout, Transport
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
@@ -63,19 +64,19 @@ class OpenAICompatibleProvider:
         )
         self.vendor = row.name
         self.base_url = endpoint.base_url
-        self._chat = ChatCompletions(endpoint, row, self.default_model)
+        self._exchange = Exchange(endpoint, ChatCodec(row), self.default_model)
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         """One request, one answer. Cancelling it closes the connection at once."""
-        return await self._chat.complete(request)
+        return await self._exchange.complete(request)
 
     def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
         """One request, its answer in pieces. Closing the iterator closes the connection at once."""
-        return self._chat.stream(request)
+        return self._exchange.stream(request)
 
     async def aclose(self) -> None:
         """Close the connections that were opened here. Twice is fine."""
-        await self._chat.aclose()
+        await self._exchange.aclose()
 
     def __repr__(self) -> str:
         return (

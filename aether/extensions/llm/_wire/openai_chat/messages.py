@@ -7,7 +7,6 @@ is an `InputError` that names the message by its position, from 1.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
@@ -16,7 +15,16 @@ from pydantic_core import to_json
 
 from aether.errors import InputError
 from aether.extensions.llm._vendors import Vendor
-from aether.llm.content import AudioPart, FilePart, ImagePart, ReasoningPart, TextPart
+from aether.extensions.llm._wire.conversation import paired
+from aether.extensions.llm._wire.media import base64_of, check_url, data_url
+from aether.llm.content import (
+    AudioPart,
+    CachePoint,
+    FilePart,
+    ImagePart,
+    ReasoningPart,
+    TextPart,
+)
 from aether.llm.messages import Message, ToolCall
 
 __all__ = ["render_messages"]
@@ -40,59 +48,23 @@ _AUDIO_FORMATS = {
 
 def render_messages(messages: Sequence[Message], vendor: Vendor) -> list[dict[str, Any]]:
     """The messages in order. Each tool call must have its result before anything else is said."""
-    if not messages:
-        raise InputError("There are no messages to send.")
     rendered: list[dict[str, Any]] = []
-    unanswered: list[str] = []
-    for position, message in enumerate(messages, 1):
+    for position, message in paired(messages):
         if message.role == "tool":
-            call_id = _pair(message, unanswered, position)
+            call_id = _call_id(message.tool_call_id or "", vendor)
             text = _text(message, position)
-            made = {"role": "tool", "tool_call_id": _call_id(call_id, vendor), "content": text}
-            rendered.append(made)
-            continue
-        if unanswered:
-            raise InputError(
-                f"Message {position} ({message.role}) comes before the results of the tool calls "
-                f"{', '.join(unanswered)}. Put a tool message for each of them before it."
-            )
-        if message.role == "user":
+            rendered.append({"role": "tool", "tool_call_id": call_id, "content": text})
+        elif message.role == "user":
             rendered.append({"role": "user", "content": _user_content(message, vendor, position)})
         elif message.role == "assistant":
             made = _assistant(message, vendor, position)
             if len(made) > 1:  # one that says nothing is refused by some, and means nothing to any
                 rendered.append(made)
-            unanswered = _call_ids(message, position)
         else:
             text = _text(message, position)
             if text:
                 rendered.append({"role": "system", "content": text})
-    if unanswered:
-        raise InputError(
-            f"The messages end before the results of the tool calls {', '.join(unanswered)}. "
-            "Add a tool message for each of them."
-        )
     return rendered
-
-
-def _pair(message: Message, unanswered: list[str], position: int) -> str:
-    call_id = message.tool_call_id
-    if call_id is None and len(unanswered) == 1:
-        call_id = unanswered[0]
-    if call_id is None or call_id not in unanswered:
-        raise InputError(
-            f"Message {position} is the result of the tool call {call_id!r}, which the assistant "
-            "message before it did not make, or which has a result already."
-        )
-    unanswered.remove(call_id)
-    return call_id
-
-
-def _call_ids(message: Message, position: int) -> list[str]:
-    ids = [call.id for call in message.tool_calls]
-    if len(set(ids)) < len(ids):
-        raise InputError(f"Message {position} has two tool calls with the same id.")
-    return ids
 
 
 def _assistant(message: Message, vendor: Vendor, position: int) -> dict[str, Any]:
@@ -141,7 +113,7 @@ def _call_id(call_id: str, vendor: Vendor) -> str:
 def _text(message: Message, position: int) -> str:
     if not isinstance(message.content, str):
         for part in message.content:
-            if not isinstance(part, TextPart | ReasoningPart):
+            if not isinstance(part, TextPart | ReasoningPart | CachePoint):
                 raise InputError(
                     f"Message {position} ({message.role}) has a part of type {part.type}: here "
                     "the provider takes text alone."
@@ -152,7 +124,9 @@ def _text(message: Message, position: int) -> str:
 def _user_content(message: Message, vendor: Vendor, position: int) -> str | list[dict[str, Any]]:
     content = message.content
     if not isinstance(content, str):
-        parts = [_part(part, vendor, position) for part in content]
+        parts = [
+            _part(part, vendor, position) for part in content if not isinstance(part, CachePoint)
+        ]
         if all(part["type"] == "text" for part in parts) and len(parts) <= 1:
             content = message.text
         else:
@@ -170,7 +144,8 @@ def _part(part: Any, vendor: Vendor, position: int) -> dict[str, Any]:
             f"Message {position} has a part of type {part.type}: {vendor.name} takes none."
         )
     if isinstance(part, ImagePart):
-        return {"type": "image_url", "image_url": {"url": part.url or _data_url(part)}}
+        url = data_url(part) if part.url is None else check_url(part, position)
+        return {"type": "image_url", "image_url": {"url": url}}
     if isinstance(part, AudioPart) and part.data is not None:
         audio_format = _AUDIO_FORMATS.get(part.media_type or "")
         if audio_format is None:
@@ -178,16 +153,12 @@ def _part(part: Any, vendor: Vendor, position: int) -> dict[str, Any]:
                 f"Message {position} has audio of type {part.media_type}: the provider takes "
                 "audio/wav and audio/mpeg."
             )
-        data = b64encode(part.data).decode()
-        return {"type": "input_audio", "input_audio": {"data": data, "format": audio_format}}
+        sound = {"data": base64_of(part), "format": audio_format}
+        return {"type": "input_audio", "input_audio": sound}
     if isinstance(part, FilePart) and part.data is not None:
         named = {"filename": part.name} if part.name else {}
-        return {"type": "file", "file": {**named, "file_data": _data_url(part)}}
+        return {"type": "file", "file": {**named, "file_data": data_url(part)}}
     raise InputError(
         f"Message {position} (user) has a part of type {part.type} that the provider cannot take"
         + (" by its URL: pass its data." if isinstance(part, AudioPart | FilePart) else ".")
     )
-
-
-def _data_url(part: ImagePart | FilePart) -> str:
-    return f"data:{part.media_type};base64,{b64encode(part.data or b'').decode()}"

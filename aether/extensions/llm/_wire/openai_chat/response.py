@@ -7,15 +7,16 @@ a guess; fields that are not known are left alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from aether.errors import ProtocolError
 from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE
 from aether.extensions.llm._wire.openai_chat.usage import find_usage, parse_usage
+from aether.extensions.llm._wire.reading import decode, expect, listed
 from aether.extensions.llm._wire.thinking import split_thinking
 from aether.llm.messages import FinishReason, LLMResponse, Message, ToolCall, new_call_id
 
@@ -23,14 +24,11 @@ __all__ = [
     "REASONING_FIELDS",
     "Answer",
     "WireCall",
-    "expect",
     "parse_response",
     "read_content",
     "read_model",
     "read_reasoning",
 ]
-
-T = TypeVar("T")
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -43,8 +41,6 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """The second is what newer servers call it; some give both, with the same text."""
-
-_EXCERPT = 200
 
 
 class WireCall(NamedTuple):
@@ -125,7 +121,7 @@ class Answer(NamedTuple):
 
 def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMResponse:
     """The response that a body of status 200 holds; an error object inside it is raised."""
-    value = _decode(body, source)
+    value = decode(body, source)
     if value.get("error") or value.get("object") == "error":
         raise reported_error(value, source=source)
     choice = _first_choice(value.get("choices"), source)
@@ -151,7 +147,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
     answer = Answer(
         text=text,
         reasoning=reasoning,
-        calls=[_read_call(call, source) for call in _listed(message, "tool_calls", source)],
+        calls=[_read_call(call, source) for call in listed(message, "tool_calls", source)],
         finish_reason=expect(choice.get("finish_reason"), str, "finish_reason", source) or None,
         usage=find_usage(value),
         model=read_model(value),
@@ -202,45 +198,12 @@ def read_model(value: dict[str, Any]) -> str | None:
     return model if isinstance(model, str) and model else None
 
 
-def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
-    """The value if it is of that type; an empty one for none; else `ProtocolError`."""
-    if value is None:
-        return kind()
-    if not isinstance(value, kind):
-        raise source.error(
-            ProtocolError,
-            f"{source.provider} gave a {name} of type {type(value).__name__}, "
-            f"where the protocol has a {kind.__name__}.",
-        )
-    return value
-
-
-def _decode(body: bytes, source: Source) -> dict[str, Any]:
-    try:
-        value = from_json(body)
-    except ValueError as error:
-        said = source.redact(body.decode("utf-8", "replace")).strip()[:_EXCERPT]
-        raise source.error(
-            ProtocolError,
-            f"{source.provider} answered 200 with "
-            + (f"what is not JSON: {said}" if said else "an empty body."),
-            status=200,
-        ) from error
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = value[0]  # an error that came as a list
-    return expect(value, dict, "body", source)
-
-
 def _first_choice(choices: Any, source: Source) -> dict[str, Any]:
     found = expect(choices, list, "choices", source)
     for choice in found:
         if isinstance(choice, dict) and choice.get("index") in (0, None):
             return choice
     raise source.error(ProtocolError, f"{source.provider} answered without a choice.")
-
-
-def _listed(fields: dict[str, Any], name: str, source: Source) -> list[Any]:
-    return expect(fields.get(name), list, name, source)
 
 
 def _read_call(call: Any, source: Source) -> WireCall:

@@ -21,12 +21,12 @@ from aether.extensions.llm._wire.openai_chat.response import (
     REASONING_FIELDS,
     Answer,
     WireCall,
-    expect,
     read_content,
     read_model,
     read_reasoning,
 )
 from aether.extensions.llm._wire.openai_chat.usage import find_usage
+from aether.extensions.llm._wire.reading import expect
 from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.extensions.llm._wire.thinking import ThinkingSplitter
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta

@@ -5,19 +5,11 @@ It must not know a price.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-__all__ = ["Tokens", "find_usage", "parse_usage"]
+from aether.extensions.llm._wire.reading import Tokens, count, first_count
 
-
-class Tokens(NamedTuple):
-    """Input includes what a cache was read for or written to; output includes reasoning."""
-
-    input: int | None = None
-    output: int | None = None
-    cache_read: int | None = None
-    cache_write: int | None = None
-    reasoning: int | None = None
+__all__ = ["find_usage", "parse_usage"]
 
 
 def find_usage(body: dict[str, Any]) -> dict[str, Any] | None:
@@ -39,36 +31,28 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
         return Tokens()
     read = _details(usage, "prompt_tokens_details")
     written = _details(usage, "completion_tokens_details")
-    input_tokens = _count(usage.get("prompt_tokens"))
-    output_tokens = _count(usage.get("completion_tokens"))
-    total = _count(usage.get("total_tokens"))
+    input_tokens = count(usage.get("prompt_tokens"))
+    output_tokens = count(usage.get("completion_tokens"))
+    total = count(usage.get("total_tokens"))
     if input_tokens is not None and output_tokens is not None and total is not None:
         missing = total - input_tokens - output_tokens
-        if missing > 0 and missing == _count(read.get("audio_tokens")):
+        if missing > 0 and missing == count(read.get("audio_tokens")):
             input_tokens += missing
         elif missing > 0:
             output_tokens += missing
     return Tokens(
         input=input_tokens,
         output=output_tokens,
-        cache_read=_first_count(
+        cache_read=first_count(
             read.get("cached_tokens"),
             usage.get("prompt_cache_hit_tokens"),  # DeepSeek's
             usage.get("cached_tokens"),  # Together's
         ),
-        cache_write=_count(read.get("cache_write_tokens")),
-        reasoning=_count(written.get("reasoning_tokens")),
+        cache_write=count(read.get("cache_write_tokens")),
+        reasoning=count(written.get("reasoning_tokens")),
     )
 
 
 def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:
     details = usage.get(name)
     return details if type(details) is dict else {}
-
-
-def _first_count(*values: object) -> int | None:
-    return next((count for count in map(_count, values) if count is not None), None)
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None

@@ -1,46 +1,20 @@
-"""Profiles: what is known of models by their names, each fact with its date and source.
+"""What is known of OpenAI's models.
 
-It must not know how a request is written. Nothing is known of most models, and then nothing is
-assumed: an adapter leaves out what a model may refuse, and sends what the caller chose.
+It must not know how a request is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
-from fnmatch import fnmatchcase
-from functools import lru_cache
-from typing import Literal
 
-__all__ = ["PROFILES", "ModelProfile", "profile_for"]
+from aether.llm.profiles.contracts import ModelProfile
 
-ChatTools = Literal["plain", "without_reasoning", "refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelProfile:
-    """What is known of the models whose name matches one of `patterns`; `None` is unknown."""
-
-    patterns: Sequence[str]
-    accepts_temperature: bool | None = None
-    """Whether sampling parameters are taken as they are."""
-    max_tokens_field: str | None = None
-    """The field of Chat Completions that limits the output, where only one is taken."""
-    chat_tools: ChatTools | None = None
-    """Function tools over Chat Completions: taken as they are, taken only with a
-    `reasoning_effort` of `none`, or refused (the Responses API takes them)."""
-    source: str = ""
-    checked: date | None = None
-
+__all__ = ["PROFILES"]
 
 _CHECKED = date(2026, 11, 22)
 _DOCUMENTED = "OpenAI's documentation of models and of reasoning effort"
 
-UNKNOWN = ModelProfile(patterns=())
-
 PROFILES = (
-    # The first that matches counts.
     ModelProfile(
         patterns=("gpt-6-astra*", "gpt-6.1-sol*"),
         accepts_temperature=False,
@@ -97,13 +71,3 @@ PROFILES = (
         checked=_CHECKED,
     ),
 )
-
-
-@lru_cache(maxsize=256)
-def profile_for(model: str) -> ModelProfile:
-    """What is known of a model; a router's prefix, as in `openai/gpt-4.1`, is left aside."""
-    name = model.rpartition("/")[2]
-    for profile in PROFILES:
-        if any(fnmatchcase(name, pattern) for pattern in profile.patterns):
-            return profile
-    return UNKNOWN

@@ -1,0 +1,194 @@
+"""Exchanges with a model over an endpoint: what every adapter with a protocol over HTTP shares.
+
+It must not know a protocol: a `Codec` writes the requests and reads the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from itertools import count
+from typing import NamedTuple
+
+from aether.errors import (
+    ConfigurationError,
+    ProtocolError,
+    ProviderConnectionError,
+    ProviderError,
+    RequestTimeoutError,
+    StreamInterruptedError,
+)
+from aether.extensions.llm._http import Endpoint, render_json
+from aether.extensions.llm._ledger import Attempt
+from aether.extensions.llm._wire.codec import Assembly, Codec
+from aether.extensions.llm._wire.errors import Source
+from aether.extensions.llm._wire.joining import joined
+from aether.extensions.llm._wire.structured import AnswerTool, told_the_schema
+from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.streaming import final_chunk
+
+__all__ = ["MAX_FOLLOW_UPS", "Exchange"]
+
+MAX_FOLLOW_UPS = 16
+"""So often an answer that came in parts is asked to go on."""
+
+
+class Exchange:
+    """One server, spoken to in one protocol."""
+
+    def __init__(self, endpoint: Endpoint, codec: Codec, default_model: str | None) -> None:
+        self._endpoint = endpoint
+        self._codec = codec
+        self._default_model = default_model
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        """One answer; one request, unless the answer comes in parts. Cancelling it closes the
+        connection at once.
+        """
+        model = self._model(request)
+        request, shaping = self._shape(request, model)
+        whole: LLMResponse | None = None
+        for part in count(1):
+            sent, source = self._render(request, model, stream=False)
+            with Attempt(request, source) as attempt:
+                body = await self._endpoint.post(
+                    sent.path, sent.body, headers=sent.headers, source=source
+                )
+                response = self._codec.parse(body, source=source)
+                attempt.answered(response)
+            whole = response if whole is None else joined(whole, response)
+            following = self._follow_up(request, response, part)
+            if following is None:
+                return whole if shaping is None else shaping.response(whole)
+            request = following
+        raise AssertionError("the count of parts has no end")
+
+    async def stream(self, request: LLMRequest) -> AsyncGenerator[StreamChunk, None]:
+        """One answer in pieces; the last chunk, alone, is final.
+
+        What goes wrong before the first content is raised as what it is, and may be tried again.
+        After it, it is a `StreamInterruptedError` with what had come (or a `ProtocolError`, which
+        carries that too). Closing the iterator closes the connection at once.
+        """
+        model = self._model(request)
+        request, shaping = self._shape(request, model)
+        whole: LLMResponse | None = None
+        for part in count(1):
+            sent, source = self._render(request, model, stream=True)
+            with Attempt(request, source) as attempt:
+                async with self._endpoint.stream(
+                    sent.path, sent.body, headers=sent.headers, source=source
+                ) as events:
+                    assembly = self._codec.assemble(source=source)
+                    attempt.watch(assembly)
+                    text = ""
+                    try:
+                        async with aclosing(events.batches()) as batches:
+                            async for batch in batches:
+                                for chunk in assembly.feed(batch):
+                                    yield chunk if shaping is None else shaping.chunk(chunk)
+                                if assembly.ended:
+                                    break
+                        if events.document is None:
+                            response = assembly.finish()
+                        else:
+                            response = self._codec.parse(events.document, source=source)
+                            text = response.text
+                    except ProviderError as error:
+                        if not (
+                            _is_broken(error) and assembly.finished and events.ended_between_events
+                        ):
+                            raise _explained(error, assembly, source, whole)  # noqa: B904 - it sets its cause
+                        response = assembly.finish()  # whole, only its end mark lacks
+                    attempt.answered(response)
+                    whole = response if whole is None else joined(whole, response)
+                    following = self._follow_up(request, response, part)
+                    if following is not None:
+                        if text:
+                            yield StreamChunk(text)
+                    elif shaping is None:
+                        yield final_chunk(whole, text=text)
+                    else:
+                        yield shaping.final_chunk(whole)
+                    await events.drain()
+            if following is None:
+                return
+            request = following
+
+    async def aclose(self) -> None:
+        """Close what was opened here. Twice is fine."""
+        await self._endpoint.aclose()
+
+    def _model(self, request: LLMRequest) -> str:
+        model = request.model or self._default_model
+        if not model:
+            name = self._endpoint.provider
+            raise ConfigurationError(
+                f"No model was named for {name}. Set {name.upper()}_MODEL, or pass model= with "
+                "the call."
+            )
+        return model
+
+    def _shape(self, request: LLMRequest, model: str) -> tuple[LLMRequest, AnswerTool | None]:
+        """The request with its schema said in a way that the model knows."""
+        if request.output_schema is None:
+            return request, None
+        mode = self._codec.output_mode(request, model)
+        if mode == "tool":
+            shaping = AnswerTool(request)
+            return shaping.request, shaping
+        return (told_the_schema(request) if mode == "prompt" else request), None
+
+    def _render(self, request: LLMRequest, model: str, *, stream: bool) -> tuple[_Sent, Source]:
+        rendered = self._codec.render(request, model=model, stream=stream)
+        headers = {**rendered.headers, **request.extra_headers}
+        return (
+            _Sent(rendered.path, render_json(rendered.body), headers),
+            self._endpoint.source(model),
+        )
+
+    def _follow_up(
+        self, request: LLMRequest, response: LLMResponse, part: int
+    ) -> LLMRequest | None:
+        if part > MAX_FOLLOW_UPS:
+            return None
+        return self._codec.follow_up(request, response)
+
+
+class _Sent(NamedTuple):
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def _is_broken(error: ProviderError) -> bool:
+    """Whether the connection failed, and not the server or its protocol."""
+    return isinstance(error, ProviderConnectionError | RequestTimeoutError) and error.status is None
+
+
+def _explained(
+    error: ProviderError, assembly: Assembly, source: Source, before: LLMResponse | None
+) -> ProviderError:
+    """The error that the reader of a stream gets: what had come before it decides."""
+    if not assembly.has_content and before is None:
+        return error
+    partial = assembly.partial()
+    if before is not None:
+        partial = joined(before, partial)
+    if isinstance(error, StreamInterruptedError):
+        error.partial = partial
+        return error
+    if isinstance(error, ProtocolError):
+        error.partial = error.partial or partial
+        return error
+    interrupted = source.error(
+        StreamInterruptedError,
+        f"The stream of {source.provider} broke off: {error}",
+        status=error.status,
+        retryable=error.retryable,
+        retry_after=error.retry_after,
+        kind=error.kind,
+        partial=partial,
+    )
+    interrupted.__cause__ = error
+    return interrupted

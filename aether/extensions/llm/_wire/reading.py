@@ -1,0 +1,78 @@
+"""Reading decoded JSON: the types that a protocol promises, or a `ProtocolError`.
+
+It must not know a protocol.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic_core import from_json
+
+from aether.errors import ProtocolError
+from aether.extensions.llm._wire.errors import Source
+
+__all__ = ["Tokens", "count", "decode", "expect", "first_count", "listed"]
+
+T = TypeVar("T")
+
+_EXCERPT = 200
+
+
+class Tokens(NamedTuple):
+    """What an answer used. Input includes what a cache was read for or written to; output
+    includes reasoning. Unknown is `None`.
+    """
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+
+
+def decode(body: bytes, source: Source) -> dict[str, Any]:
+    """The JSON object that a body of status 200 holds. Of a list, its first object: so an error
+    may come.
+    """
+    try:
+        value = from_json(body)
+    except ValueError as error:
+        said = source.redact(body.decode("utf-8", "replace")).strip()[:_EXCERPT]
+        raise source.error(
+            ProtocolError,
+            f"{source.provider} answered 200 with "
+            + (f"what is not JSON: {said}" if said else "an empty body."),
+            status=200,
+        ) from error
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = value[0]
+    return expect(value, dict, "body", source)
+
+
+def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
+    """The value if it is of that type; an empty one for none; else `ProtocolError`."""
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise source.error(
+            ProtocolError,
+            f"{source.provider} gave a {name} of type {type(value).__name__}, "
+            f"where the protocol has a {kind.__name__}.",
+        )
+    return value
+
+
+def listed(fields: dict[str, Any], name: str, source: Source) -> list[Any]:
+    """The list of that name; an empty one for none."""
+    return expect(fields.get(name), list, name, source)
+
+
+def count(value: object) -> int | None:
+    """A count. What is no whole number of at least 0 is not known."""
+    return value if type(value) is int and value >= 0 else None
+
+
+def first_count(*values: object) -> int | None:
+    """The first of the values that is a count."""
+    return next((found for found in map(count, values) if found is not None), None)

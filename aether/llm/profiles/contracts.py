@@ -1,0 +1,45 @@
+"""What a profile is.
+
+It must not know a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from aether.llm.messages import ReasoningEffort
+
+__all__ = ["ChatTools", "ModelProfile", "ThinkingControl"]
+
+ChatTools = Literal["plain", "without_reasoning", "refused"]
+ThinkingControl = Literal["adaptive", "budget", "level"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """What is known of the models whose name matches one of `patterns`; `None` is unknown."""
+
+    patterns: Sequence[str]
+    accepts_temperature: bool | None = None
+    """Whether sampling parameters are taken as they are."""
+    accepts_stop: bool | None = None
+    """Whether stop sequences are taken."""
+    efforts: Sequence[ReasoningEffort] | None = None
+    """The reasoning efforts that are taken, in rising order; empty: it does not reason."""
+    thinking: ThinkingControl | None = None
+    """How it is told to reason: by an effort that it adapts to, by a number of tokens, or by a
+    level."""
+    native_output: bool | None = None
+    """Whether it can be held to a JSON Schema for its answer."""
+    max_output_tokens: int | None = None
+    """The most that one answer may have, reasoning included."""
+    max_tokens_field: str | None = None
+    """The field of Chat Completions that limits the output, where only one is taken."""
+    chat_tools: ChatTools | None = None
+    """Function tools over Chat Completions: taken as they are, taken only with a
+    `reasoning_effort` of `none`, or refused (the Responses API takes them)."""
+    source: str = ""
+    checked: date | None = None
