@@ -10,9 +10,9 @@ import atexit
 import functools
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack, overload
 from zlib import crc32
 
 from aether.client import Aether
@@ -20,14 +20,19 @@ from aether.engine.delegation import next_depth
 from aether.engine.options import CallOptions, as_messages
 from aether.engine.run import Run
 from aether.errors import ConfigurationError
-from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.llm.messages import LLMResponse, Message, StreamChunk, StructuredChunk
 from aether.llm.scope import current_scope
 from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.usage import TokenUsage
 from aether.tools.contracts import Tool
 from aether.tools.schema import build_tool
 
-__all__ = ["Agent", "AgentResult"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+__all__ = ["Agent", "AgentResult", "StructuredResult"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,18 @@ class AgentResult:
     """The final response."""
     run_id: str
     """Ties the result to its events and ledger entries."""
+
+
+class StructuredResult(AgentResult, Generic[T]):
+    """What came of one run with `output=T`."""
+
+    __slots__ = ()
+
+    @property
+    def output(self) -> T:
+        """The value."""
+        value: T = self.response.output
+        return value
 
 
 class Agent:
@@ -92,13 +109,34 @@ class Agent:
         """The final text of a run."""
         return (await self.run(prompt, **options)).text
 
+    @overload
     async def run(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> AgentResult:
-        """Run until the model answers in text."""
-        run = self._prepare(prompt, options)
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> AgentResult: ...
+    @overload
+    async def run(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> StructuredResult[T]: ...
+    async def run(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        """Run until the model answers, in text or, with `output`, in a value of that type."""
+        run = self._prepare(prompt, {**options, "output": output})
         response = await run.complete()
-        return AgentResult(
+        kind: type[AgentResult] = AgentResult if output is None else StructuredResult
+        return kind(
             text=response.text,
             messages=list(run.messages),
             usage=run.context.usage,
@@ -106,11 +144,31 @@ class Agent:
             run_id=run.context.run_id,
         )
 
+    @overload
     def stream(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> OwnedStream[StreamChunk]:
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> OwnedStream[StreamChunk]: ...
+    @overload
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> OwnedStream[StructuredChunk[T]]: ...
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
         """A run as one stream of chunks; the last one is final."""
-        return OwnedStream(self._prepare(prompt, options).stream())
+        return OwnedStream(self._prepare(prompt, {**options, "output": output}).stream())
 
     def stream_text(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
@@ -149,7 +207,7 @@ class Agent:
         )
 
     def _prepare(
-        self, prompt: str | Sequence[Message], options: CallOptions, *, depth: int = 0
+        self, prompt: str | Sequence[Message], options: Mapping[str, Any], *, depth: int = 0
     ) -> Run:
         messages = as_messages(prompt)
         if self.instructions:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from weakref import WeakValueDictionary
 
 from aether.config import ProviderConfig
@@ -22,7 +22,13 @@ from aether.extensions.llm.cost_tracking import Usage
 from aether.extensions.llm.factory import options_taken, split_model
 from aether.llm.ask import set_client_factory
 from aether.llm.contracts import LLMProvider
-from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.llm.messages import (
+    LLMResponse,
+    Message,
+    StreamChunk,
+    StructuredChunk,
+    StructuredResponse,
+)
 from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.wrapper import describe
 from aether.memory.contracts import KIND as SESSION_STORE
@@ -32,10 +38,13 @@ from aether.registry import Registry, default_registry
 from aether.tools.contracts import ToolMiddleware
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from aether.sync import SyncAether
 
 __all__ = ["Aether"]
 
+T = TypeVar("T")
 S = TypeVar("S", bound=Callable[..., Any])
 
 
@@ -133,21 +142,96 @@ class Aether:
                 self._sync = SyncAether(self)
             return self._sync
 
-    async def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
-        """The final assistant text. Tools, if given, are run until the model answers in text."""
-        return (await self.prepare(prompt, options).complete()).text
+    @overload
+    async def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> str: ...
+    @overload
+    async def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> T: ...
+    async def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        """The final assistant text, or with `output` a value of that type.
 
+        Tools, if given, are run until the model answers. A type is anything that pydantic
+        describes: a model, a dataclass, a TypedDict, a list, a Literal, an enum, a union. An
+        answer of another type is shown to the model with what is wrong, `output_retries` times;
+        then `OutputError` has the last text.
+        """
+        response = await self.prepare(prompt, {**options, "output": output}).complete()
+        return response.text if output is None else response.output
+
+    @overload
     async def complete(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> LLMResponse:
-        """The final response: the last turn's, where tools took several."""
-        return await self.prepare(prompt, options).complete()
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> LLMResponse: ...
+    @overload
+    async def complete(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> StructuredResponse[T]: ...
+    async def complete(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        """The final response: the last turn's, where tools took several.
 
+        With `output`, its `output` is a value of that type, as `ask` gives it.
+        """
+        return await self.prepare(prompt, {**options, "output": output}).complete()
+
+    @overload
     def stream(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> OwnedStream[StreamChunk]:
-        """The chunks of every turn as they come; the last one is final and has the usage of all."""
-        return OwnedStream(self.prepare(prompt, options).stream())
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> OwnedStream[StreamChunk]: ...
+    @overload
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> OwnedStream[StructuredChunk[T]]: ...
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        """The chunks of every turn as they come; the last one is final and has the usage of all.
+
+        With `output`, each has the value so far as `partial`, and the last one has `output`.
+        """
+        return OwnedStream(self.prepare(prompt, {**options, "output": output}).stream())
 
     def stream_text(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
@@ -236,7 +320,9 @@ class Aether:
             session=session,
             depth=depth,
         )
-        request = build_request(messages, options, model=model, tools=context.tools)
+        request = build_request(
+            messages, options, model=model, tools=context.tools, output=context.output
+        )
         return Run(stack.provider, request, context)
 
     def _route(self, model: str | None) -> tuple[Stack, str | None]:

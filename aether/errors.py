@@ -24,6 +24,7 @@ It must not know any other module of the package (type hints aside).
     │   ├── StreamInterruptedError             a stream broke off after it had begun
     │   └── ProtocolError                      an answer that the protocol does not allow
     ├── CircuitOpenError                       not sent: the provider failed too often just now
+    ├── OutputError                            the answers were not of the type that was asked for
     ├── ToolError                              a tool cannot be registered or run
     │   └── ToolLoopError                      the model kept calling tools
     └── SessionError                           a session cannot do this
@@ -52,6 +53,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "NotFoundError",
+    "OutputError",
     "OverloadedError",
     "PermissionDeniedError",
     "ProtocolError",
@@ -219,6 +221,30 @@ class CircuitOpenError(AetherError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+class OutputError(AetherError):
+    """No answer was of the type that was asked for, though the model was shown what was wrong.
+
+    `text` is the last answer and `response` the whole of it; `problems` says what is wrong with
+    it. `messages` is the transcript, that answer included, and `usage` is what the run has used.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        response: LLMResponse | None = None,
+        problems: Sequence[str] = (),
+        messages: Sequence[Message] = (),
+        usage: TokenUsage | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.response = response
+        self.text = "" if response is None else response.text
+        self.problems = list(problems)
+        self.messages = list(messages)
+        self.usage = usage
 
 
 class ToolError(AetherError):

@@ -12,15 +12,23 @@ import weakref
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from aether.engine.options import CallOptions
 from aether.errors import AetherError, ClientClosedError, StreamInterruptedError
-from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.llm.messages import (
+    LLMResponse,
+    Message,
+    StreamChunk,
+    StructuredChunk,
+    StructuredResponse,
+)
 from aether.llm.streaming import OwnedStream
 from aether.memory.session import Session
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from aether.client import Aether
 
 __all__ = ["SyncAether", "SyncSession", "SyncStream"]
@@ -141,20 +149,83 @@ class SyncSession:
     def session_id(self) -> str:
         return self._session.session_id
 
-    def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
+    @overload
+    def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> str: ...
+    @overload
+    def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> T: ...
+    def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
         self._session.refuse_reentry(threading.current_thread())
-        return self._thread.run(self._session.ask(prompt, **options))
+        return self._thread.run(self._session.ask(prompt, output=output, **options))
 
+    @overload
     def complete(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> LLMResponse:
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> LLMResponse: ...
+    @overload
+    def complete(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> StructuredResponse[T]: ...
+    def complete(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
         self._session.refuse_reentry(threading.current_thread())
-        return self._thread.run(self._session.complete(prompt, **options))
+        return self._thread.run(self._session.complete(prompt, output=output, **options))
 
+    @overload
     def stream(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> SyncStream[StreamChunk]:
-        return SyncStream(self._thread, self._session.stream(prompt, **options))
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> SyncStream[StreamChunk]: ...
+    @overload
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> SyncStream[StructuredChunk[T]]: ...
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        stream = self._session.stream(prompt, output=output, **options)
+        return SyncStream(self._thread, stream)
 
     def stream_text(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
@@ -178,18 +249,81 @@ class SyncAether:
         # Also at exit: the loop's end closes the connections that it opened.
         self._finalizer = weakref.finalize(self, self._thread.stop)
 
-    def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
-        return self._thread.run(self._client.ask(prompt, **options))
+    @overload
+    def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> str: ...
+    @overload
+    def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> T: ...
+    def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        return self._thread.run(self._client.ask(prompt, output=output, **options))
 
+    @overload
     def complete(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> LLMResponse:
-        return self._thread.run(self._client.complete(prompt, **options))
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> LLMResponse: ...
+    @overload
+    def complete(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> StructuredResponse[T]: ...
+    def complete(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        return self._thread.run(self._client.complete(prompt, output=output, **options))
 
+    @overload
     def stream(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> SyncStream[StreamChunk]:
-        return SyncStream(self._thread, self._client.stream(prompt, **options))
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> SyncStream[StreamChunk]: ...
+    @overload
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> SyncStream[StructuredChunk[T]]: ...
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        stream = self._client.stream(prompt, output=output, **options)
+        return SyncStream(self._thread, stream)
 
     def stream_text(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aether.engine.output import OutputType
 from aether.events import Event, EventBus
 from aether.llm.call import CallContext, new_id
 from aether.llm.messages import LLMRequest
@@ -28,6 +29,9 @@ class RunContext:
     middleware: Sequence[ToolMiddleware] = ()
     parallel_tools: bool = True
     max_tool_iterations: int = 10
+    output: OutputType | None = None
+    output_retries: int = 2
+    """How often the model is asked again for an answer of that type."""
     agent: str | None = None
     session: Any = None
     """The `Session` whose turn this is."""

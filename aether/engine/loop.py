@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from aether.engine.context import RunContext
 from aether.engine.dispatch import dispatch_calls
+from aether.engine.output import problems_of
 from aether.engine.steps import model_step
 from aether.errors import ToolLoopError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse
 from aether.tools.contracts import ToolResult
 
-__all__ = ["LASTING_CHOICES", "next_request", "run_loop", "too_many_turns"]
+__all__ = ["LASTING_CHOICES", "Progress", "next_request", "run_loop", "too_many_turns"]
 
 
 async def run_loop(
@@ -23,15 +24,67 @@ async def run_loop(
 ) -> tuple[LLMResponse, LLMRequest]:
     """The final response, and the request it answers, whose messages are the transcript so far.
 
-    Raises `ToolLoopError` when the model still calls tools after `run.max_tool_iterations` turns.
+    Raises `ToolLoopError` when the model still calls tools after `run.max_tool_iterations` turns,
+    and `OutputError` when it still gives no answer of the type that the run asks for after
+    `run.output_retries` further tries.
     """
-    for turn in range(1, run.max_tool_iterations + 1):
-        response = await model_step(provider, request, run, turn=turn)
-        if not response.tool_calls:
-            return response, request
-        results = await dispatch_calls(response, run, turn=turn, messages=request.messages)
+    progress = Progress(run)
+    while True:
+        response = await model_step(provider, request, run, turn=progress.turn)
+        if response.tool_calls:
+            results = await dispatch_calls(
+                response, run, turn=progress.turn, messages=request.messages
+            )
+            request = progress.after_tools(request, response, results)
+            continue
+        settled = progress.after_answer(request, response)
+        if isinstance(settled, LLMResponse):
+            return settled, request
+        request = settled
+
+
+class Progress:
+    """How far a run has come, and what comes next."""
+
+    __slots__ = ("_retries", "_run", "_tool_turns", "turn")
+
+    def __init__(self, run: RunContext) -> None:
+        self.turn = 1
+        """The number of the model call that is next or under way."""
+        self._run = run
+        self._tool_turns = 0
+        self._retries = 0
+
+    def after_tools(
+        self, request: LLMRequest, response: LLMResponse, results: Sequence[ToolResult]
+    ) -> LLMRequest:
+        """The request that tells the model the results, if the run has turns left."""
         request = next_request(request, response, results)
-    raise too_many_turns(request, run)
+        self._tool_turns += 1
+        if self._tool_turns >= self._run.max_tool_iterations:
+            raise too_many_turns(request, self._run)
+        self.turn += 1
+        return request
+
+    def after_answer(self, request: LLMRequest, response: LLMResponse) -> LLMResponse | LLMRequest:
+        """The final response, with its output; or the request that asks for another answer."""
+        output = self._run.output
+        if output is None:
+            return response
+        try:
+            return output.check(response)
+        except Exception as error:  # noqa: BLE001 - a type's validators are their author's code
+            problems = problems_of(error)
+            ended = response.finish_reason in ("length", "content_filter")
+            if (
+                ended
+                or not isinstance(error, ValueError)
+                or self._retries >= self._run.output_retries
+            ):
+                output.refuse(request, response, problems, usage=self._run.usage, error=error)
+        self._retries += 1
+        self.turn += 1
+        return output.ask_again(request, response, problems)
 
 
 def next_request(

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from aether import config
 from aether.engine.context import RunContext
+from aether.engine.output import OutputType, output_type
 from aether.errors import InputError
 from aether.events import EventBus
 from aether.llm.messages import LLMRequest, Message, ReasoningEffort
@@ -42,15 +43,20 @@ class CallOptions(TypedDict, total=False):
     parallel_tool_calls: bool | None
     """`False` asks the model for one tool call a turn, where its provider has a switch for it."""
     output_schema: Mapping[str, Any] | None
-    """A JSON Schema for the answer's text, where the provider can enforce one."""
+    """A JSON Schema, of an object, that the model is held to or told; the text is not checked."""
+    output_retries: int | None
+    """How often the model is asked again for an answer of the type `output`; default 2."""
     extra_body: Mapping[str, Any] | None
     """Fields added to the provider's request as they are."""
     extra_headers: Mapping[str, str] | None
 
 
-_RUN_OPTIONS = frozenset({"tools", "tool_choice", "parallel_tools", "max_tool_iterations"})
+_RUN_OPTIONS = frozenset(
+    {"tools", "tool_choice", "parallel_tools", "max_tool_iterations", "output_retries"}
+)
 _REQUEST_OPTIONS = frozenset(CallOptions.__annotations__) - _RUN_OPTIONS - {"model", "temperature"}
-_KNOWN = frozenset(CallOptions.__annotations__)
+_KNOWN = frozenset(CallOptions.__annotations__) | {"output"}
+DEFAULT_OUTPUT_RETRIES = 2
 
 
 def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
@@ -79,6 +85,7 @@ def build_request(
     *,
     model: str | None,
     tools: Mapping[str, Tool],
+    output: OutputType | None = None,
 ) -> LLMRequest:
     """The first request of a run. Values of a wrong type or range raise `InputError`."""
     unknown = options.keys() - _KNOWN
@@ -95,6 +102,11 @@ def build_request(
     if temperature is None:
         temperature = config.default_temperature()
         fields["temperature_is_default"] = config.temperature_override() is None
+    if output is not None:
+        if "output_schema" in fields:
+            raise TypeError("give either output= or output_schema=")
+        if output.schema is not None:
+            fields["output_schema"] = output.schema
     choice = options.get("tool_choice")
     if choice is not None:
         _check_choice(choice, tools)
@@ -131,6 +143,12 @@ def build_run(
         iterations = config.max_tool_iterations()
     elif isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
         raise InputError(f"max_tool_iterations must be at least 1, not {iterations!r}.")
+    retries = options.get("output_retries")
+    if retries is None:
+        retries = DEFAULT_OUTPUT_RETRIES
+    elif isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise InputError(f"output_retries must be at least 0, not {retries!r}.")
+    output = options.get("output")
     tools = options.get("tools")
     return RunContext(
         events=events,
@@ -138,6 +156,8 @@ def build_run(
         middleware=middleware,
         parallel_tools=config.parallel_tools() if parallel is None else parallel,
         max_tool_iterations=iterations,
+        output=None if output is None else output_type(output),
+        output_retries=retries,
         client=client,
         agent=agent,
         session=session,

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 from collections.abc import AsyncGenerator
 from time import perf_counter
 
 from aether.engine.context import RunContext
 from aether.engine.dispatch import dispatch_calls
-from aether.engine.loop import next_request, too_many_turns
+from aether.engine.loop import Progress
+from aether.engine.output import OutputType
 from aether.engine.steps import check_response
 from aether.errors import StreamInterruptedError
 from aether.events import STREAM_CHUNK, STREAM_COMPLETE, STREAM_ERROR, STREAM_START
 from aether.llm.contracts import LLMProvider
 from aether.llm.failures import translate
-from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk, StructuredChunk
 from aether.llm.streaming import final_chunk, open_stream
 from aether.llm.usage import add_known
 
@@ -36,10 +38,13 @@ async def run_stream(
     """
     started = perf_counter()
     first = request
+    progress = Progress(run)
+    output = run.output
     total: StreamChunk | None = None
     try:
         await run.publish(STREAM_START, request=first, call_id=run.run_id)
-        for turn in range(1, run.max_tool_iterations + 1):
+        while True:
+            turn = progress.turn
             sent = run.for_call(request)
             closing: StreamChunk | None = None
             pieces: list[str] = []
@@ -62,16 +67,19 @@ async def run_stream(
                             call_id=run.run_id,
                             turn=turn,
                         )
-                    yield chunk
+                    yield chunk if output is None else _previewing(chunk, pieces, output)
             response = _whole(closing, pieces, sent)
             run.add_usage(response.usage)
             total = _sum(total, response)
-            if not response.tool_calls:
+            if response.tool_calls:
+                results = await dispatch_calls(response, run, turn=turn, messages=request.messages)
+                request = progress.after_tools(request, response, results)
+                continue
+            settled = progress.after_answer(request, response)
+            if isinstance(settled, LLMResponse):
+                response = settled
                 break
-            results = await dispatch_calls(response, run, turn=turn, messages=request.messages)
-            request = next_request(request, response, results)
-        else:
-            raise too_many_turns(request, run)  # noqa: TRY301 - it ends the stream like any
+            request = settled
     except BaseException as raised:
         error = translate(raised, model=request.model) if isinstance(raised, Exception) else raised
         await run.publish(
@@ -92,7 +100,7 @@ async def run_stream(
         call_id=run.run_id,
         duration_seconds=perf_counter() - started,
     )
-    yield total
+    yield total if output is None else _with_output(total, response)
 
 
 def _whole(closing: StreamChunk | None, pieces: list[str], request: LLMRequest) -> LLMResponse:
@@ -117,6 +125,25 @@ def _whole(closing: StreamChunk | None, pieces: list[str], request: LLMRequest) 
         tool_calls=list(closing.tool_calls or ()),
         finish_reason=closing.finish_reason,
     )
+
+
+def _previewing(
+    chunk: StreamChunk, pieces: list[str], output: OutputType
+) -> StructuredChunk[object]:
+    """A delta that can show the value so far."""
+    count = len(pieces)
+    return StructuredChunk(
+        text=chunk.text,
+        reasoning=chunk.reasoning,
+        tool_call=chunk.tool_call,
+        preview=lambda: output.preview("".join(pieces[:count])),
+    )
+
+
+def _with_output(total: StreamChunk, response: LLMResponse) -> StructuredChunk[object]:
+    """The final chunk with the checked value."""
+    fields = {each.name: getattr(total, each.name) for each in dataclasses.fields(total)}
+    return StructuredChunk(**{**fields, "response": response}, output=response.output)
 
 
 def _sum(total: StreamChunk | None, response: LLMResponse) -> StreamChunk:

@@ -5,9 +5,9 @@ It must not know a provider, a tool's handler or how anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
 from pydantic_core import from_json
@@ -24,6 +24,8 @@ __all__ = [
     "ReasoningEffort",
     "Role",
     "StreamChunk",
+    "StructuredChunk",
+    "StructuredResponse",
     "ToolCall",
     "ToolCallDelta",
     "ToolSpec",
@@ -40,6 +42,8 @@ else:
         def __class_getitem__(cls, item: Any) -> Any:
             return tuple[item, ...]
 
+
+T = TypeVar("T")
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error", "other"]
@@ -211,6 +215,8 @@ class LLMResponse(Data):
     request_id: str | None = None
     provider: str | None = None
     """The name of the provider that answered."""
+    output: Any = None
+    """The value of the type that was asked for, where one was."""
     message: Message = Field(default=None, validate_default=False)  # type: ignore[assignment]
     """The assistant message to send back; made from the text and the calls where none is given."""
 
@@ -230,6 +236,12 @@ class LLMResponse(Data):
             self.cache_write_tokens,
             self.reasoning_tokens,
         )
+
+
+class StructuredResponse(LLMResponse, Generic[T]):
+    """A response to a call with `output=T`: its text is JSON, and `output` the value of it."""
+
+    output: T
 
 
 @dataclass(slots=True)
@@ -271,3 +283,29 @@ class StreamChunk:
     def has_content(self) -> bool:
         """Whether the caller gets to see something: the point after which nothing is retried."""
         return bool(self.text or self.reasoning or self.tool_call)
+
+
+@dataclass(slots=True)
+class StructuredChunk(StreamChunk, Generic[T]):
+    """A piece of a streamed answer to a call with `output=T`.
+
+    On the final chunk alone, `output` is the value, whole and checked, and `is_partial` is false.
+    """
+
+    output: T | None = None
+    preview: Callable[[], Any] | None = field(default=None, repr=False)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether more is to come."""
+        return not self.is_final
+
+    @property
+    def partial(self) -> Any:
+        """The value so far as plain JSON (dicts, lists, texts), not checked; `None` before it has
+        begun and on the final chunk.
+
+        A text at its end may be cut; a number there is left out until it is whole. When the model
+        is asked again it starts anew. It is made when it is read.
+        """
+        return None if self.preview is None else self.preview()

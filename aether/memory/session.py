@@ -9,10 +9,16 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
 
 from aether.errors import InputError, SessionError
-from aether.llm.messages import LLMResponse, Message, StreamChunk
+from aether.llm.messages import (
+    LLMResponse,
+    Message,
+    StreamChunk,
+    StructuredChunk,
+    StructuredResponse,
+)
 from aether.llm.scope import current_scope
 from aether.llm.streaming import OwnedStream, text_of
 from aether.memory._history import History, Stored
@@ -20,6 +26,8 @@ from aether.memory._turns import Owner, Turn, TurnQueue
 from aether.memory.contracts import SessionStore
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from aether.engine.options import CallOptions
 
 __all__ = ["Conversation", "Session"]
@@ -87,13 +95,59 @@ class Session:
             raise TypeError(f"a system prompt is a string, not {type(system).__name__}")
         self._system = Message(role="system", content=system) if system else None
 
-    async def ask(self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]) -> str:
-        """The model's final text, which is stored when this returns."""
-        return (await self.complete(prompt, **options)).text
+    @overload
+    async def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> str: ...
+    @overload
+    async def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> T: ...
+    async def ask(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
+        """The model's final text, or with `output` a value of that type.
 
+        It is stored when this returns.
+        """
+        response = await self.complete(prompt, output=output, **options)
+        return response.text if output is None else response.output
+
+    @overload
     async def complete(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> LLMResponse:
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> LLMResponse: ...
+    @overload
+    async def complete(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> StructuredResponse[T]: ...
+    async def complete(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
         """The final response, which is stored when this returns.
 
         `SessionSaveError` and `SessionConflictError` carry the response that could not be stored.
@@ -103,17 +157,40 @@ class Session:
             before = await self._history.load()
             system = self._system or before.system
             response = await self._conversation.complete_turn(
-                [*before.messages(system), *asked], session=self, options=options
+                [*before.messages(system), *asked],
+                session=self,
+                options={**options, "output": output},
             )
             await self._store(asked, response, system, before)
         return response
 
+    @overload
     def stream(
-        self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
-    ) -> OwnedStream[StreamChunk]:
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: None = None,
+        **options: Unpack[CallOptions],
+    ) -> OwnedStream[StreamChunk]: ...
+    @overload
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: TypeForm[T],
+        **options: Unpack[CallOptions],
+    ) -> OwnedStream[StructuredChunk[T]]: ...
+    def stream(
+        self,
+        prompt: str | Sequence[Message],
+        *,
+        output: Any = None,
+        **options: Unpack[CallOptions],
+    ) -> Any:
         """The answer's chunks. It is stored before the final chunk is handed out."""
         asked = _as_turn(prompt)
-        return _owned(lambda owner: self._chunks(asked, options, owner))
+        every = {**options, "output": output}
+        return _owned(lambda owner: self._chunks(asked, every, owner))
 
     def stream_text(
         self, prompt: str | Sequence[Message], **options: Unpack[CallOptions]
