@@ -1,36 +1,52 @@
-"""OpenAI, and any one server that speaks its protocol at a base URL of its own.
+"""OpenAI, and any one server that speaks one of its protocols at a base URL of its own.
 
-It must not know the other adapters. Of OpenAI's two protocols it speaks Chat Completions.
+It must not know the other adapters.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from aether import config
 from aether.errors import ConfigurationError
 from aether.extensions.llm._exchange import Exchange
 from aether.extensions.llm._http import Endpoint
-from aether.extensions.llm._vendors import OPENAI, Vendor
+from aether.extensions.llm._vendors import ELSEWHERE, OPENAI
+from aether.extensions.llm._wire.codec import Codec
 from aether.extensions.llm._wire.openai_chat import ChatCodec
+from aether.extensions.llm._wire.openai_responses import ResponsesCodec
 from aether.http.contracts import Timeout, Transport
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
 __all__ = ["OpenAIProvider"]
 
+Api = Literal["auto", "chat", "responses"]
+
+_OPENAI_URL = OPENAI.base_url or ""
+_OPENAI_HOST = urlsplit(_OPENAI_URL).hostname or ""
+
 
 class OpenAIProvider:
-    """OpenAI over Chat Completions.
+    """OpenAI over its Responses API or over Chat Completions.
 
-    `api_key` is needed on OpenAI's own host, and comes from `OPENAI_API_KEY` there if it is not
-    given. `base_url` includes the version, as in `http://localhost:8000/v1`. `api` is `auto` or
-    `chat`, and comes from `OPENAI_API` if it is not given. `transport` is a registered name (from
-    `AETHER_HTTP` if it is not given), which `aclose` closes, or a `Transport`, which it does not.
-    `timeout` is in seconds, until the first and between two pieces of an answer (default 600), or a
-    `Timeout`.
+    `api_key` is needed on OpenAI's own hosts, and comes from `OPENAI_API_KEY` there if it is not
+    given. `base_url` includes the version, as in `http://localhost:8000/v1`; on OpenAI's hosts it
+    may be left out. `transport` is a registered name (from `AETHER_HTTP` if it is not given), which
+    `aclose` closes, or a `Transport`, which it does not. `timeout` is in seconds, until the first
+    and between two pieces of an answer (default 600), or a `Timeout`.
+
+    `api` is `responses`, `chat` or `auto`, and comes from `OPENAI_API` if it is not given. `auto`,
+    the default, is the Responses API on OpenAI's hosts, which all of its models speak with tools
+    and reasoning together, and Chat Completions elsewhere, which most servers speak.
+
+    Over the Responses API the server is told to store nothing (`store` is false): reasoning goes
+    back to it with the messages, encrypted. A model's commentary on its work counts as `reasoning`,
+    unless it says nothing else. Summaries of reasoning are asked for with
+    `extra_body={"reasoning": {"summary": "auto"}}`, which takes the place of an effort, as some
+    models give them to verified organizations only. There are no stop sequences and there is no
+    audio: an `InputError` says so. `seed` and cache points that a model does not know are left out.
     """
 
     def __init__(
@@ -39,12 +55,16 @@ class OpenAIProvider:
         default_model: str | None = None,
         *,
         base_url: str | None = None,
-        api: Literal["auto", "chat", "responses"] | None = None,
+        api: Api | None = None,
         transport: str | Transport | Callable[[], Transport] | None = None,
         timeout: float | Timeout | None = None,
     ) -> None:
-        _check_api(api)
-        vendor = _vendor_at(base_url)
+        chosen = config.openai_api() if api is None else api
+        if chosen not in get_args(Api):
+            raise ConfigurationError(f"api is 'auto', 'chat' or 'responses', not {api!r}.")
+        base_url = base_url or _OPENAI_URL
+        at_openai = _is_openai(base_url)
+        vendor = OPENAI if at_openai else ELSEWHERE
         if vendor.key_required:
             api_key = api_key or config.environment("OPENAI_API_KEY")
             if not api_key:
@@ -55,14 +75,21 @@ class OpenAIProvider:
         self.default_model = default_model or OPENAI.default_model
         endpoint = Endpoint(
             provider=vendor.name,
-            base_url=base_url or OPENAI.base_url or "",
+            base_url=_with_version(base_url) if at_openai else base_url,
             api_key=api_key or None,
             key_header=vendor.key_header,
             transport=transport,
             timeout=timeout,
         )
         self.base_url = endpoint.base_url
-        self._exchange = Exchange(endpoint, ChatCodec(vendor), self.default_model)
+        self.api = ("responses" if at_openai else "chat") if chosen == "auto" else chosen
+        """The protocol that is spoken: `chat` or `responses`."""
+        codec: Codec
+        if self.api == "responses":
+            codec = ResponsesCodec(vendor.name, at_openai=at_openai)
+        else:
+            codec = ChatCodec(vendor)
+        self._exchange = Exchange(endpoint, codec, self.default_model)
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         """One request, one answer. Cancelling it closes the connection at once."""
@@ -77,29 +104,21 @@ class OpenAIProvider:
         await self._exchange.aclose()
 
     def __repr__(self) -> str:
-        return f"OpenAIProvider(default_model={self.default_model!r}, base_url={self.base_url!r})"
-
-
-def _vendor_at(base_url: str | None) -> Vendor:
-    """OpenAI itself, or a server of which no more is known than that it speaks the protocol."""
-    if base_url is None or _host(base_url) == _host(OPENAI.base_url or ""):
-        return OPENAI
-    return replace(OPENAI, key_required=False, max_tokens_field="max_tokens", echoes_reasoning=True)
-
-
-def _host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:  # the endpoint says what is wrong with it
-        return None
-
-
-def _check_api(api: str | None) -> None:
-    chosen = config.openai_api() if api is None else api
-    if chosen == "responses":
-        raise ConfigurationError(
-            "The Responses API is not available in this version of Aether. Use api='chat' (or "
-            "OPENAI_API=chat), and a model that takes tools over it, such as gpt-6-luna."
+        return (
+            f"OpenAIProvider(default_model={self.default_model!r}, base_url={self.base_url!r}, "
+            f"api={self.api!r})"
         )
-    if chosen not in ("auto", "chat"):
-        raise ConfigurationError(f"api is 'auto' or 'chat', not {api!r}.")
+
+
+def _is_openai(url: str) -> bool:
+    """Whether it is one of OpenAI's own hosts; those of its regions have a prefix."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:  # the endpoint says what is wrong with it
+        return False
+    return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")
+
+
+def _with_version(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(path="/v1").geturl() if parts.path in ("", "/") else url

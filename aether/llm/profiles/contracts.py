@@ -12,10 +12,11 @@ from typing import Literal
 
 from aether.llm.messages import ReasoningEffort
 
-__all__ = ["ChatTools", "ModelProfile", "ThinkingControl"]
+__all__ = ["ChatTools", "ModelProfile", "ThinkingControl", "ThinkingOff"]
 
 ChatTools = Literal["plain", "without_reasoning", "refused"]
 ThinkingControl = Literal["adaptive", "budget", "level"]
+ThinkingOff = Literal["disabled", "between_tools"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,8 @@ class ModelProfile:
     level."""
     native_output: bool | None = None
     """Whether it can be held to a JSON Schema for its answer."""
+    output_with_tools: bool | None = None
+    """Whether it can be held to one while tools are offered."""
     max_output_tokens: int | None = None
     """The most that one answer may have, reasoning included."""
     max_tokens_field: str | None = None
@@ -41,5 +44,17 @@ class ModelProfile:
     chat_tools: ChatTools | None = None
     """Function tools over Chat Completions: taken as they are, taken only with a
     `reasoning_effort` of `none`, or refused (the Responses API takes them)."""
+    cache_breakpoints: bool | None = None
+    """Whether it is told by breakpoints in the messages what to cache."""
+    thinking_off: ThinkingOff | None = None
+    """Anthropic's word for an effort of `none`, where there is one."""
+    binds_thinking: bool | None = None
+    """Whether what it thought is taken back only behind exactly what it was thought behind."""
+    forced_tools: bool | None = None
+    """Whether it can be told to call a tool, any or a certain one."""
+    prefill: bool | None = None
+    """Whether a conversation may end with an answer's beginning, which it goes on with."""
+    late_system: bool | None = None
+    """Whether a system message may stand behind a user's."""
     source: str = ""
     checked: date | None = None

@@ -1,0 +1,32 @@
+"""What an answer used, where unknown is `None` and never 0.
+
+It must not know a price.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aether.extensions.llm._wire.reading import Tokens, count
+
+__all__ = ["parse_usage"]
+
+
+def parse_usage(usage: Any) -> Tokens:
+    """The counts. What is no whole number of at least 0 is not known."""
+    if not isinstance(usage, dict):
+        return Tokens()
+    read = _details(usage, "input_tokens_details")
+    written = _details(usage, "output_tokens_details")
+    return Tokens(
+        input=count(usage.get("input_tokens")),
+        output=count(usage.get("output_tokens")),
+        cache_read=count(read.get("cached_tokens")),
+        cache_write=count(read.get("cache_write_tokens")),
+        reasoning=count(written.get("reasoning_tokens")),
+    )
+
+
+def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:
+    details = usage.get(name)
+    return details if isinstance(details, dict) else {}
