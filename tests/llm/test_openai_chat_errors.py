@@ -234,3 +234,11 @@ def test_any_wait_is_a_finite_number_or_none(first: str, second: str) -> None:
 )
 def test_the_word_on_trying_again_is_read(raw: str, word: bool | None) -> None:
     assert parse_should_retry({"x-should-retry": raw}) is word
+
+
+def test_a_call_that_the_server_did_not_accept_is_shown() -> None:
+    written = '{"name": "ad"}'
+    error = refused(400, openai(code="tool_use_failed", failed_generation=written))
+    assert isinstance(error, BadRequestError)
+    assert error.kind == "tool_use_failed"
+    assert written in str(error)

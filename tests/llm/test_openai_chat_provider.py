@@ -54,7 +54,7 @@ OK = {
 
 
 def provider(transport: Any, **options: Any) -> OpenAIProvider:
-    return OpenAIProvider(KEY, "gpt-x", transport=transport, **options)
+    return OpenAIProvider(KEY, "gpt-x", transport=transport, **{"api": "chat", **options})
 
 
 def request(**fields: Any) -> LLMRequest:
@@ -165,7 +165,7 @@ async def test_the_key_of_the_environment_goes_to_openai_alone(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     transport.answers_json(OK)
     transport.answers_json(OK)
-    await OpenAIProvider(transport=transport).complete(request())
+    await OpenAIProvider(api="chat", transport=transport).complete(request())
     await OpenAIProvider(base_url="http://h/v1", transport=transport).complete(request())
     assert transport.calls[0].headers["authorization"] == f"Bearer {KEY}"
     assert "authorization" not in transport.calls[1].headers
@@ -250,21 +250,6 @@ async def test_a_timeout_is_for_reading_or_is_whole(transport: ScriptedTransport
     assert transport.calls[1].timeout == whole
 
 
-def test_the_protocol_is_chat_and_the_other_is_not_there_yet(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    OpenAIProvider(KEY, api="auto")
-    OpenAIProvider(KEY, api="chat")
-    with pytest.raises(ConfigurationError, match="not available in this version"):
-        OpenAIProvider(KEY, api="responses")
-    with pytest.raises(ConfigurationError, match="'chat'"):
-        OpenAIProvider(KEY, api="other")  # type: ignore[arg-type] # the point of the test
-    monkeypatch.setenv("OPENAI_API", "responses")
-    with pytest.raises(ConfigurationError, match="not available in this version"):
-        OpenAIProvider(KEY)
-    OpenAIProvider(KEY, api="chat")
-
-
 def test_an_unknown_protocol_in_the_environment_falls_back_and_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -302,11 +287,11 @@ def registered(transport: ScriptedTransport) -> Iterator[list[ScriptedTransport]
 async def test_a_named_transport_is_made_late_and_closed(
     registered: list[ScriptedTransport],
 ) -> None:
-    made = OpenAIProvider(KEY, transport="scripted")
+    made = OpenAIProvider(KEY, api="chat", transport="scripted")
     assert not registered
     await made.aclose()
     assert not registered
-    made = OpenAIProvider(KEY, transport="scripted")
+    made = OpenAIProvider(KEY, api="chat", transport="scripted")
     with pytest.raises(IndexError):  # its script is empty
         await made.complete(request())
     await made.aclose()
@@ -364,7 +349,8 @@ def _attributes(value: object, known: set[int]) -> Iterator[str]:
 
 def test_its_repr_says_where_and_what(transport: ScriptedTransport) -> None:
     made = provider(transport, base_url="http://h/v1/?token=x")
-    assert repr(made) == "OpenAIProvider(default_model='gpt-x', base_url='http://h/v1')"
+    where = "base_url='http://h/v1', api='chat'"
+    assert repr(made) == f"OpenAIProvider(default_model='gpt-x', {where})"
     assert OpenAIProvider(KEY).default_model == "gpt-6-luna"
 
 

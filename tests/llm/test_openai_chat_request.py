@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aether.errors import InputError
-from aether.extensions.llm._vendors import OPENAI, VENDORS, Vendor
+from aether.extensions.llm._vendors import ELSEWHERE, OPENAI, VENDORS, Vendor
 from aether.extensions.llm._wire.json_schema import is_strict
-from aether.extensions.llm._wire.openai_chat import render_request
+from aether.extensions.llm._wire.openai_chat import ChatCodec, render_request
 from aether.llm.contracts import (
     AudioPart,
     FilePart,
@@ -27,9 +27,7 @@ from aether.llm.contracts import (
     ToolCall,
     ToolSpec,
 )
-from aether.llm.profiles import profile_for
-
-ELSEWHERE = replace(OPENAI, max_tokens_field="max_tokens", echoes_reasoning=True)
+from aether.llm.profiles import ModelProfile, profile_for
 
 
 def render(
@@ -40,7 +38,7 @@ def render(
     **fields: Any,
 ) -> dict[str, Any]:
     request = LLMRequest(messages or [Message("user", "hi")], **fields)
-    return render_request(request, model=model, vendor=vendor, stream=stream)
+    return render_request(request, model=model, vendor=vendor, stream=stream, now=0)
 
 
 @dataclass(frozen=True)
@@ -158,6 +156,25 @@ def test_reasoning_is_switched_off_where_tools_demand_it() -> None:
     assert chosen["reasoning_effort"] == "low"
 
 
+def test_a_tool_that_cannot_be_named_is_demanded_by_being_the_only_one() -> None:
+    tools = [tool("add"), tool("subtract")]
+    for name in ("llamacpp", "lmstudio"):
+        body = render(tools=tools, tool_choice="subtract", vendor=VENDORS[name])
+        assert [each["function"]["name"] for each in body["tools"]] == ["subtract"]
+        assert body["tool_choice"] == "required"
+    llamacpp = VENDORS["llamacpp"]
+    free = render(tools=tools, tool_choice="required", vendor=llamacpp)
+    assert len(free["tools"]) == 2
+    with pytest.raises(InputError, match="tool_choice"):
+        render(tools=tools, tool_choice="divide", vendor=llamacpp)
+
+
+def test_a_seed_is_left_out_where_there_is_none() -> None:
+    for name in ("deepseek", "perplexity"):
+        body = render(seed=7, vendor=VENDORS[name])
+        assert not {"seed", "random_seed"} & set(body)
+
+
 def test_the_default_model_takes_tools_over_chat_completions() -> None:
     assert OPENAI.default_model is not None
     profile = profile_for(OPENAI.default_model)
@@ -185,14 +202,93 @@ def test_a_choice_without_its_tool_is_an_error(tools: list[ToolSpec], choice: st
         render(tools=tools, tool_choice=choice)
 
 
+LOOSE = {"type": "object", "properties": {"a": {"type": "integer"}}}
+CLOSED = {**LOOSE, "required": ["a"], "additionalProperties": False}
+
+
 def test_a_schema_is_enforced_where_it_can_be() -> None:
-    loose = {"type": "object", "properties": {"a": {"type": "integer"}}}
-    strict = {**loose, "required": ["a"], "additionalProperties": False}
-    described = render(output_schema=strict)["response_format"]["json_schema"]
-    assert described == {"name": "answer", "schema": strict, "strict": True}
-    assert "strict" not in render(output_schema=loose)["response_format"]["json_schema"]
-    deepseek = render(output_schema=strict, vendor=VENDORS["deepseek"])
+    described = render(output_schema=CLOSED)["response_format"]["json_schema"]
+    assert described == {"name": "answer", "schema": CLOSED, "strict": True}
+
+
+def test_a_schema_is_written_as_strict_mode_wants_it() -> None:
+    described = render(output_schema=LOOSE)["response_format"]["json_schema"]
+    assert described["strict"] is True
+    assert described["schema"]["required"] == ["a"]
+    assert described["schema"]["additionalProperties"] is False
+    assert "required" not in LOOSE
+
+
+def test_a_schema_that_strict_mode_cannot_say_is_sent_as_it_is() -> None:
+    free = {"type": "object", "additionalProperties": {"type": "integer"}}
+    assert render(output_schema=free)["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": free},
+    }
+
+
+@pytest.mark.parametrize(
+    ("vendor", "model", "strict"),
+    [
+        ("azure", "my-deployment", True),
+        ("cerebras", "gpt-oss-120b", True),
+        ("groq", "openai/gpt-oss-20b", True),
+        ("groq", "meta-llama/llama-4-scout-17b-16e-instruct", False),
+        ("mistral", "mistral-large-4", True),
+        ("openrouter", "openai/gpt-6-luna", True),
+        ("openrouter", "anthropic/claude-sonnet-5-5", False),
+        ("vllm", "qwen3", False),
+        ("llamacpp", "default", False),
+    ],
+)
+def test_strict_is_said_to_the_servers_that_enforce_it(
+    vendor: str, model: str, strict: bool
+) -> None:
+    body = render(vendor=VENDORS[vendor], model=model, output_schema=LOOSE)
+    described = body["response_format"]["json_schema"]
+    assert ("strict" in described) is strict
+    assert (described["schema"] == LOOSE) is not strict
+
+
+def test_models_without_schemas_are_told_to_answer_in_json() -> None:
+    deepseek = render(output_schema=CLOSED, vendor=VENDORS["deepseek"])
     assert deepseek["response_format"] == {"type": "json_object"}
+    groq = render(output_schema=CLOSED, vendor=VENDORS["groq"], model="llama-3.3-70b-versatile")
+    assert groq["response_format"] == {"type": "json_object"}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "model", "tools", "mode"),
+    [
+        (OPENAI, "gpt-6-luna", True, "native"),
+        (VENDORS["deepseek"], "deepseek-v4-flash", False, "prompt"),
+        (VENDORS["groq"], "openai/gpt-oss-120b", False, "native"),
+        (VENDORS["groq"], "openai/gpt-oss-120b", True, "tool"),
+        (VENDORS["groq"], "llama-3.3-70b-versatile", False, "prompt"),
+        (VENDORS["cerebras"], "gpt-oss-120b", True, "tool"),
+        (VENDORS["ollama"], "llama3", False, "native"),
+        (VENDORS["ollama"], "llama3", True, "prompt"),
+    ],
+)
+def test_how_a_schema_is_said_goes_by_server_model_and_tools(
+    vendor: Vendor, model: str, tools: bool, mode: str
+) -> None:
+    request = LLMRequest([Message("user", "hi")], output_schema=CLOSED, tools=[tool()] * tools)
+    assert ChatCodec(vendor).output_mode(request, model) == mode
+
+
+def test_a_model_that_could_call_nothing_under_a_schema_is_told_it_in_words_alone() -> None:
+    body = render(vendor=VENDORS["ollama"], model="m", tools=[tool()], output_schema=CLOSED)
+    assert "response_format" not in body
+
+
+def test_a_model_known_to_have_no_schemas_answers_by_a_tool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    profile = ModelProfile(patterns=(), native_output=False)
+    monkeypatch.setattr("aether.extensions.llm._wire.openai_chat.profile_for", lambda _: profile)
+    request = LLMRequest([Message("user", "hi")], output_schema=CLOSED)
+    assert ChatCodec(OPENAI).output_mode(request, "m") == "tool"
 
 
 _CLOSED = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -255,6 +351,7 @@ def test_parts_are_written_in_their_order() -> None:
         Message("user", [ReasoningPart(text="hm")]),
         Message("system", [ImagePart(url="https://example.org/a.png")]),
         Message("assistant", [ImagePart(url="https://example.org/a.png")]),
+        Message("assistant", [AudioPart(data=b"x", media_type="audio/wav")]),
         Message("user", ""),
         Message("user", []),
     ],
@@ -272,9 +369,76 @@ def test_a_part_that_the_server_refuses_is_an_error() -> None:
         )
 
 
+def test_mistral_gets_sound_and_documents_in_its_own_form() -> None:
+    body = render(
+        Message(
+            "user",
+            [
+                AudioPart(data=b"wav", media_type="audio/ogg"),
+                FilePart(data=b"pdf", media_type="application/pdf", name="a.pdf"),
+                FilePart(url="https://example.org/b.pdf"),
+            ],
+        ),
+        vendor=VENDORS["mistral"],
+    )
+    assert body["messages"][0]["content"] == [
+        {"type": "input_audio", "input_audio": "d2F2"},
+        {
+            "type": "document_url",
+            "document_url": "data:application/pdf;base64,cGRm",
+            "document_name": "a.pdf",
+        },
+        {"type": "document_url", "document_url": "https://example.org/b.pdf"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "part"),
+    [
+        ("deepseek", FilePart(data=b"x", media_type="application/pdf")),
+        ("groq", FilePart(data=b"x", media_type="application/pdf")),
+        ("groq", AudioPart(data=b"x", media_type="audio/wav")),
+    ],
+)
+def test_parts_that_a_server_has_no_form_for_are_an_error(
+    vendor: str, part: AudioPart | FilePart
+) -> None:
+    with pytest.raises(InputError, match=vendor):
+        render(Message("user", [part]), vendor=VENDORS[vendor])
+
+
+def test_one_call_a_turn_is_asked_for_where_the_server_takes_it() -> None:
+    asked: dict[str, Any] = {"tools": [tool()], "parallel_tool_calls": False}
+    for name in ("azure", "groq", "llamacpp", "mistral", "openrouter", "vllm", "xai"):
+        assert render(vendor=VENDORS[name], **asked)["parallel_tool_calls"] is False
+    assert render(**asked)["parallel_tool_calls"] is False
+    for name in ("deepseek", "ollama", "lmstudio", "together", "cerebras", "perplexity"):
+        assert "parallel_tool_calls" not in render(vendor=VENDORS[name], **asked)
+    assert "parallel_tool_calls" not in render(vendor=ELSEWHERE, **asked)
+    assert "parallel_tool_calls" not in render(parallel_tool_calls=False)
+    assert "parallel_tool_calls" not in render(tools=[tool()], parallel_tool_calls=True)
+
+
+def test_stop_sequences_that_a_model_refuses_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = ModelProfile(patterns=(), accepts_stop=False)
+    module = "aether.extensions.llm._wire.openai_chat.request"
+    monkeypatch.setattr(f"{module}.profile_for", lambda _: profile)
+    with pytest.raises(InputError, match="stop"):
+        render(stop=["END"])
+    assert render(stop=["END"], vendor=VENDORS["openrouter"])["stop"] == ["END"]
+    assert "stop" not in render()
+
+
+def test_sampling_that_was_chosen_is_sent_beside_an_effort_of_none() -> None:
+    body = render(model="gpt-6-luna", reasoning="none", temperature=0.2, top_p=0.5)
+    assert body["reasoning_effort"] == "none"
+    assert body["temperature"] == 0.2
+    assert body["top_p"] == 0.5
+
+
 def test_no_messages_are_an_error() -> None:
     with pytest.raises(InputError, match="no messages"):
-        render_request(LLMRequest([]), model="m", vendor=OPENAI, stream=False)
+        render_request(LLMRequest([]), model="m", vendor=OPENAI, stream=False, now=0)
 
 
 def test_results_are_paired_with_their_calls_and_put_in_their_order() -> None:
@@ -317,6 +481,16 @@ def test_calls_and_results_that_do_not_pair_are_an_error(messages: list[Message]
 
 def test_the_only_open_call_gets_the_result_that_names_none() -> None:
     assert render(called("a"), result(None))["messages"][1]["tool_call_id"] == "a"
+
+
+def test_mistral_gets_something_said_between_a_result_and_the_user() -> None:
+    turns = [called("a"), result("a"), Message("user", "and now?")]
+    roles = [message["role"] for message in render(*turns, vendor=VENDORS["mistral"])["messages"]]
+    assert roles == ["assistant", "tool", "assistant", "user"]
+    roles = [message["role"] for message in render(*turns)["messages"]]
+    assert roles == ["assistant", "tool", "user"]
+    two = [Message("user", "hi"), Message("user", "are you there?")]
+    assert len(render(*two, vendor=VENDORS["mistral"])["messages"]) == 2
 
 
 def test_messages_that_say_nothing_are_left_out() -> None:

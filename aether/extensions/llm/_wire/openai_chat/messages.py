@@ -7,7 +7,7 @@ is an `InputError` that names the message by its position, from 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -17,9 +17,12 @@ from aether.errors import InputError
 from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.conversation import paired
 from aether.extensions.llm._wire.media import base64_of, check_url, data_url
+from aether.extensions.llm._wire.openai_chat.caching import Breakpoints
+from aether.extensions.llm._wire.openai_chat.output_media import TRANSCRIPT
 from aether.llm.content import (
     AudioPart,
     CachePoint,
+    ContentPart,
     FilePart,
     ImagePart,
     ReasoningPart,
@@ -27,10 +30,13 @@ from aether.llm.content import (
 )
 from aether.llm.messages import Message, ToolCall
 
-__all__ = ["render_messages"]
+__all__ = ["CALL_STATE", "CONTENT", "render_messages", "text_of"]
 
 ECHOED_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "refusal")
 """Fields of an answer that go back, under the same name, to the server that gave them."""
+CONTENT = "content"
+"""The same of content that is more than text, such as Mistral's thinking, while its text is the
+message's."""
 CALL_STATE = "extra_content"
 """The same of a tool call: where Gemini's compatible server keeps a thought's signature."""
 
@@ -46,41 +52,156 @@ _AUDIO_FORMATS = {
 }
 
 
-def render_messages(messages: Sequence[Message], vendor: Vendor) -> list[dict[str, Any]]:
-    """The messages in order. Each tool call must have its result before anything else is said."""
+def render_messages(
+    messages: Sequence[Message], vendor: Vendor, *, breakpoints: Breakpoints, now: float
+) -> list[dict[str, Any]]:
+    """The messages in order. Each tool call must have its result before anything else is said.
+
+    `now` is the time in seconds since the epoch: sound that the server has forgotten is not
+    named to it.
+    """
     rendered: list[dict[str, Any]] = []
     for position, message in paired(messages):
-        if message.role == "tool":
-            call_id = _call_id(message.tool_call_id or "", vendor)
-            text = _text(message, position)
-            rendered.append({"role": "tool", "tool_call_id": call_id, "content": text})
-        elif message.role == "user":
-            rendered.append({"role": "user", "content": _user_content(message, vendor, position)})
-        elif message.role == "assistant":
-            made = _assistant(message, vendor, position)
-            if len(made) > 1:  # one that says nothing is refused by some, and means nothing to any
-                rendered.append(made)
-        else:
-            text = _text(message, position)
-            if text:
-                rendered.append({"role": "system", "content": text})
+        before = rendered[-1] if rendered else None
+        writer = _Writer(message, position, vendor, breakpoints, before, now)
+        made = writer.write()
+        if made is None:
+            continue
+        if vendor.bridge and made["role"] == "user" and before and before["role"] == "tool":
+            rendered.append({"role": "assistant", "content": vendor.bridge})
+        rendered.append(made)
     return rendered
 
 
-def _assistant(message: Message, vendor: Vendor, position: int) -> dict[str, Any]:
-    state = message.provider_state.get(vendor.name)
-    echoed = {}
-    if isinstance(state, dict):
-        echoed = {name: state[name] for name in ECHOED_FIELDS if name in state}
-    made: dict[str, Any] = {"role": "assistant"}
-    text = _text(message, position)
-    if text or message.tool_calls or echoed:
-        made["content"] = text  # "" and not null, which some chat templates refuse
-    if message.tool_calls:
-        made["tool_calls"] = [_call(call, vendor, position) for call in message.tool_calls]
-        if vendor.required_reasoning is not None:
-            made[vendor.required_reasoning] = ""
-    return made | echoed
+class _Writer:
+    """Writes one message."""
+
+    def __init__(
+        self,
+        message: Message,
+        position: int,
+        vendor: Vendor,
+        breakpoints: Breakpoints,
+        before: dict[str, Any] | None,
+        now: float,
+    ) -> None:
+        self._message = message
+        self._position = position
+        self._vendor = vendor
+        self._breakpoints = breakpoints
+        self._before = before
+        self._now = now
+        self._made: dict[str, Any] = {"role": message.role}
+
+    def write(self) -> dict[str, Any] | None:
+        """The message; `None` for one that says nothing."""
+        message, made = self._message, self._made
+        if message.role == "user":
+            self._add_user_content()
+        elif message.role == "tool":
+            made["tool_call_id"] = _call_id(message.tool_call_id or "", self._vendor)
+            self._add_text()
+        elif message.role == "assistant":
+            self._add_answer()
+            return made if len(made) > 1 else None  # some refuse an empty one
+        else:
+            self._add_text()
+            return made if made["content"] else None
+        return made
+
+    def _add_user_content(self) -> None:
+        content = self._message.content
+        if not isinstance(content, str):
+            self._add_parts(content, lambda part: _part(part, self._vendor, self._position))
+            content = self._made["content"]
+        self._made["content"] = content
+        if not content:
+            raise InputError(f"Message {self._position} (user) is empty.")
+
+    def _add_text(self) -> None:
+        """The content as text alone: one string, but for breakpoints in it."""
+        content = self._message.content
+        if isinstance(content, str):
+            self._made["content"] = content
+        else:
+            self._add_parts(content, self._text_part)
+            self._join_text()
+
+    def _add_answer(self) -> None:
+        message, made, vendor = self._message, self._made, self._vendor
+        state = message.provider_state.get(vendor.name)
+        known: dict[str, Any] = state if isinstance(state, dict) else {}
+        self._add_text()
+        echoed = {name: known[name] for name in ECHOED_FIELDS if name in known}
+        raw = known.get(CONTENT)
+        if isinstance(raw, list) and text_of(raw) == message.text:
+            made[CONTENT] = [dict(part) if isinstance(part, dict) else part for part in raw]
+        if "audio" in made:
+            made[CONTENT] = self._unspoken()
+        beside = message.tool_calls or echoed or "images" in made
+        if not made[CONTENT] and ("audio" in made or not beside):
+            del made[CONTENT]  # and else "", not null, which some chat templates refuse
+        if message.tool_calls:
+            made["tool_calls"] = [
+                _call(call, vendor, self._position) for call in message.tool_calls
+            ]
+            if vendor.required_reasoning is not None:
+                made[vendor.required_reasoning] = ""
+        made.update(echoed)
+
+    def _add_parts(
+        self, parts: Sequence[ContentPart], written: Callable[[Any], dict[str, Any] | None]
+    ) -> None:
+        said: list[dict[str, Any]] = []
+        self._made["content"] = said
+        for part in parts:
+            if isinstance(part, CachePoint):
+                self._breakpoints.put(part, self._made if said else self._before)
+                continue
+            made = written(part)
+            if made is not None:
+                said.append(made)
+        if len(said) == 1 and said[0].keys() == {"type", "text"}:
+            self._made["content"] = said[0]["text"]
+
+    def _text_part(self, part: ContentPart) -> dict[str, Any] | None:
+        if isinstance(part, TextPart):
+            return {"type": "text", "text": part.text} if part.text else None
+        if isinstance(part, ReasoningPart) or self._adds_media(part):
+            return None
+        raise InputError(
+            f"Message {self._position} ({self._message.role}) has a part of type {part.type}: here "
+            "the provider takes text alone."
+        )
+
+    def _adds_media(self, part: ContentPart) -> bool:
+        """Whether the part is sound or an image that a model made, and what goes back of it."""
+        if self._message.role != "assistant" or not isinstance(part, AudioPart | ImagePart):
+            return False
+        state = part.provider_state.get(self._vendor.name)
+        if isinstance(part, ImagePart):
+            if state is None or not self._vendor.shown_images:
+                return False
+            url = part.url or data_url(part)
+            image = {"type": "image_url", "image_url": {"url": url}}
+            self._made.setdefault("images", []).append(image)
+            return True
+        if isinstance(state, dict) and state.get("id"):
+            expires_at = state.get("expires_at")
+            if not isinstance(expires_at, int) or expires_at > self._now:
+                self._made["audio"] = {"id": state["id"]}
+        return bool(part.provider_state)  # the text beside it says the same
+
+    def _unspoken(self) -> str:
+        """The text that the sound, which goes back, does not say."""
+        texts = (part for part in self._message.content if isinstance(part, TextPart))
+        own = self._vendor.name
+        return "".join(part.text for part in texts if part.provider_state.get(own) != TRANSCRIPT)
+
+    def _join_text(self) -> None:
+        said = self._made["content"]
+        if isinstance(said, list) and all(part.keys() == {"type", "text"} for part in said):
+            self._made["content"] = "".join(part["text"] for part in said)
 
 
 def _call(call: ToolCall, vendor: Vendor, position: int) -> dict[str, Any]:
@@ -110,30 +231,10 @@ def _call_id(call_id: str, vendor: Vendor) -> str:
     return "".join(_DIGITS[number // 36**place % 36] for place in range(9))
 
 
-def _text(message: Message, position: int) -> str:
-    if not isinstance(message.content, str):
-        for part in message.content:
-            if not isinstance(part, TextPart | ReasoningPart | CachePoint):
-                raise InputError(
-                    f"Message {position} ({message.role}) has a part of type {part.type}: here "
-                    "the provider takes text alone."
-                )
-    return message.text
-
-
-def _user_content(message: Message, vendor: Vendor, position: int) -> str | list[dict[str, Any]]:
-    content = message.content
-    if not isinstance(content, str):
-        parts = [
-            _part(part, vendor, position) for part in content if not isinstance(part, CachePoint)
-        ]
-        if all(part["type"] == "text" for part in parts) and len(parts) <= 1:
-            content = message.text
-        else:
-            return parts
-    if not content:
-        raise InputError(f"Message {position} (user) is empty.")
-    return content
+def text_of(content: Sequence[Any]) -> str:
+    """The text of a list of parts as a server writes them."""
+    texts = (part.get("text") if isinstance(part, dict) else part for part in content)
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _part(part: Any, vendor: Vendor, position: int) -> dict[str, Any]:
@@ -146,7 +247,13 @@ def _part(part: Any, vendor: Vendor, position: int) -> dict[str, Any]:
     if isinstance(part, ImagePart):
         url = data_url(part) if part.url is None else check_url(part, position)
         return {"type": "image_url", "image_url": {"url": url}}
+    if vendor.bare_media and isinstance(part, FilePart):
+        url = data_url(part) if part.url is None else check_url(part, position)
+        named = {"document_name": part.name} if part.name else {}
+        return {"type": "document_url", "document_url": url, **named}
     if isinstance(part, AudioPart) and part.data is not None:
+        if vendor.bare_media:
+            return {"type": "input_audio", "input_audio": base64_of(part)}
         audio_format = _AUDIO_FORMATS.get(part.media_type or "")
         if audio_format is None:
             raise InputError(

@@ -14,10 +14,13 @@ from pydantic_core import to_json
 from aether.errors import ProtocolError
 from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.errors import Source, reported_error
-from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE
+from aether.extensions.llm._wire.openai_chat.fragments import is_more_than_text
+from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE, CONTENT
+from aether.extensions.llm._wire.openai_chat.output_media import Sound, read_images
 from aether.extensions.llm._wire.openai_chat.usage import find_usage, parse_usage
 from aether.extensions.llm._wire.reading import decode, expect, listed
 from aether.extensions.llm._wire.thinking import split_thinking
+from aether.llm.content import ContentPart, TextPart
 from aether.llm.messages import FinishReason, LLMResponse, Message, ToolCall, new_call_id
 
 __all__ = [
@@ -64,6 +67,8 @@ class Answer(NamedTuple):
     state: dict[str, Any]
     """What must be echoed."""
     refused: bool = False
+    media: Sequence[ContentPart] = ()
+    """Sound, with what it says as text, and images."""
 
     def to_response(self, source: Source, *, whole: bool = True) -> LLMResponse:
         """The response. One that is not `whole` was cut: its last words may be missing."""
@@ -72,15 +77,17 @@ class Answer(NamedTuple):
         calls = _tool_calls(self.calls, source.provider, cut=cut)
         tokens = parse_usage(self.usage)
         made: dict[str, Any] = {}
-        if self.state:
+        if self.state or self.media:
+            text = [TextPart(text=self.text)] if self.text else []
             made["message"] = Message(
                 role="assistant",
-                content=self.text,
+                content=[*text, *self.media] if self.media else self.text,
                 tool_calls=calls,
-                provider_state={source.provider: self.state},
+                provider_state={source.provider: self.state} if self.state else {},
             )
+        spoken = "".join(part.text for part in self.media if isinstance(part, TextPart))
         return LLMResponse(
-            text=self.text,
+            text=self.text + spoken,
             model=source.redact(self.model) if self.model else source.model,
             input_tokens=tokens.input,
             output_tokens=tokens.output,
@@ -98,7 +105,7 @@ class Answer(NamedTuple):
 
     def check(self, source: Source) -> None:
         """Raise `ProtocolError` for an answer that would pass for one but says nothing."""
-        if self.text or self.calls:
+        if self.text or self.calls or self.media:
             return
         if self.finish_reason is None:
             raise source.error(
@@ -142,8 +149,13 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
             state[field] = shown
         if message.get("reasoning_details"):
             state["reasoning_details"] = message["reasoning_details"]
+        if is_more_than_text(message.get("content")):
+            state[CONTENT] = message["content"]
     if refusal:
         state["refusal"] = refusal
+    sound = Sound()
+    if message.get("audio"):
+        sound.add(message["audio"], source)
     answer = Answer(
         text=text,
         reasoning=reasoning,
@@ -153,6 +165,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
         model=read_model(value),
         state=state,
         refused=bool(refusal),
+        media=[*sound.parts(source), *read_images(message, source)],
     )
     answer.check(source)
     return answer.to_response(source)

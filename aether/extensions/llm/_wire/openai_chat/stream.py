@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -16,7 +15,13 @@ from pydantic_core import from_json, to_json
 from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.errors import Source, reported_error
-from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE
+from aether.extensions.llm._wire.openai_chat.fragments import (
+    is_more_than_text,
+    join_details,
+    join_parts,
+)
+from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE, CONTENT
+from aether.extensions.llm._wire.openai_chat.output_media import Sound, read_images
 from aether.extensions.llm._wire.openai_chat.response import (
     REASONING_FIELDS,
     Answer,
@@ -29,13 +34,12 @@ from aether.extensions.llm._wire.openai_chat.usage import find_usage
 from aether.extensions.llm._wire.reading import expect
 from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.extensions.llm._wire.thinking import ThinkingSplitter
+from aether.llm.content import ImagePart
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
 
 __all__ = ["ChatAssembly"]
 
 END_MARK = b"[DONE]"
-
-_DETAIL_TEXTS = ("text", "summary", "data")
 
 _log = logging.getLogger("aether.llm")
 
@@ -67,9 +71,13 @@ class ChatAssembly:
         self._vendor = vendor
         self._splitter = ThinkingSplitter() if vendor.think_tags else None
         self._text: list[str] = []
+        self._spoken: list[str] = []
         self._reasoning: list[str] = []
         self._reasoning_field = ""
         self._details: list[Any] = []
+        self._parts: list[Any] = []  # of content that came as lists, all of it
+        self._sound = Sound()
+        self._images: list[ImagePart] = []
         self._refusal: list[str] = []
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
@@ -86,12 +94,12 @@ class ChatAssembly:
     @property
     def has_content(self) -> bool:
         """Whether the caller was given anything: text, reasoning or a piece of a call."""
-        return bool(self._text or self._reasoning or self._calls)
+        return bool(self._text or self._reasoning or self._calls or self._sound or self._images)
 
     @property
     def characters(self) -> int:
         """How much was written, calls included."""
-        pieces = [*self._text, *self._reasoning]
+        pieces = [*self._text, *self._spoken, *self._reasoning]
         for call in self._calls:
             pieces += [call.name, *call.arguments]
         return sum(map(len, pieces))
@@ -120,8 +128,8 @@ class ChatAssembly:
                 kind="truncated",
                 partial=self.partial(),
             )
-        answer = self._answer()
         try:
+            answer = self._answer(whole=True)
             if any(not call.name for call in answer.calls):
                 raise source.error(
                     ProtocolError, f"{source.provider} gave a tool call without a name."
@@ -190,11 +198,19 @@ class ChatAssembly:
         return chunks
 
     def _add_delta(self, delta: dict[str, Any]) -> Sequence[StreamChunk]:
+        if delta.get("audio"):  # its last piece, with its expiry alone, comes after the finish
+            spoken = self._sound.add(delta["audio"], self._source)
+            if spoken:
+                self._spoken.append(spoken)
+        else:
+            spoken = ""
         if self._finish is not None:
             self._drop(delta)
-            return ()
+            return [StreamChunk(spoken)] if spoken else ()
         content = delta.get("content")
-        if len(delta) == 1 and type(content) is str and self._splitter is None:
+        if isinstance(content, list) or self._parts:
+            self._note(content)
+        elif len(delta) == 1 and type(content) is str and self._splitter is None:
             if not content:
                 return ()
             self._text.append(content)
@@ -210,6 +226,9 @@ class ChatAssembly:
         refusal = delta.get("refusal")
         if refusal and type(refusal) is str:
             self._refusal.append(refusal)
+        if delta.get("images"):
+            images = read_images(delta, self._source)
+            self._images += (image for image in images if image not in self._images)
         if self._splitter is not None and text:
             thought, text = self._splitter.feed(text)
             reasoning += thought
@@ -217,7 +236,17 @@ class ChatAssembly:
             self._add_call(expect(call, dict, "tool call", self._source))
             for call in expect(delta.get("tool_calls"), list, "tool_calls", self._source)
         ]
-        return [*self._deltas(text, reasoning), *calls]
+        said = [StreamChunk(spoken)] if spoken else []
+        return [*said, *self._deltas(text, reasoning), *calls]
+
+    def _note(self, content: Any) -> None:
+        """Keep content as it came, once it has come as a list."""
+        if not self._parts and self._text:
+            self._parts.append({"type": "text", "text": "".join(self._text)})
+        if isinstance(content, list):
+            self._parts += content
+        elif content:
+            self._parts.append({"type": "text", "text": content})
 
     def _add_call(self, fields: dict[str, Any]) -> StreamChunk:
         function = expect(fields.get("function"), dict, "function", self._source)
@@ -280,14 +309,16 @@ class ChatAssembly:
                 self._source.provider,
             )
 
-    def _answer(self) -> Answer:
+    def _answer(self, *, whole: bool = False) -> Answer:
         reasoning = "".join(self._reasoning)
         state: dict[str, Any] = {}
         if self._vendor.echoes_reasoning:
             if self._reasoning_field:
                 state[self._reasoning_field] = reasoning
             if self._details:
-                state["reasoning_details"] = _join_details(self._details)
+                state["reasoning_details"] = join_details(self._details)
+            if is_more_than_text(self._parts):
+                state[CONTENT] = join_parts(self._parts)
         if self._refusal:
             state["refusal"] = "".join(self._refusal)
         return Answer(
@@ -302,30 +333,5 @@ class ChatAssembly:
             model=self._model,
             state=state,
             refused=bool(self._refusal),
+            media=[*self._sound.parts(self._source, whole=whole), *self._images],
         )
-
-
-def _join_details(pieces: Sequence[Any]) -> list[Any]:
-    """OpenRouter's reasoning details: the pieces of one entry, which follow one another, as one.
-
-    Its texts are joined; of another field the latest value counts.
-    """
-    joined: list[Any] = []
-    for key, group in groupby(pieces, _detail_key):
-        details = list(group)
-        if key is None:
-            joined += details
-            continue
-        entry: dict[str, Any] = {}
-        for name in dict.fromkeys(name for detail in details for name in detail):
-            values = [detail[name] for detail in details if detail.get(name) is not None]
-            text = name in _DETAIL_TEXTS and all(isinstance(value, str) for value in values)
-            entry[name] = "".join(values) if text else values[-1] if values else None
-        joined.append(entry)
-    return joined
-
-
-def _detail_key(detail: Any) -> tuple[Any, Any] | None:
-    if not isinstance(detail, dict) or detail.get("index") is None:
-        return None
-    return detail.get("type"), detail["index"]
