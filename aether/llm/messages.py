@@ -293,7 +293,7 @@ class StructuredChunk(StreamChunk, Generic[T]):
     """
 
     output: T | None = None
-    preview: Callable[[], Any] | None = field(default=None, repr=False)
+    preview: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_partial(self) -> bool:

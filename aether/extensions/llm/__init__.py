@@ -4,9 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aether.extensions.llm.anthropic import AnthropicProvider
     from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
     from aether.extensions.llm.cost_tracking import CostTrackingProvider, Usage
     from aether.extensions.llm.fake import FakeProvider
+    from aether.extensions.llm.gemini import GeminiProvider
     from aether.extensions.llm.local import LocalProvider
     from aether.extensions.llm.openai import OpenAIProvider
     from aether.extensions.llm.openai_compatible import OpenAICompatibleProvider
@@ -14,9 +16,11 @@ if TYPE_CHECKING:
     from aether.extensions.llm.retrying import RetryingProvider
 
 __all__ = [
+    "AnthropicProvider",
     "CircuitBreakerProvider",
     "CostTrackingProvider",
     "FakeProvider",
+    "GeminiProvider",
     "LocalProvider",
     "OpenAICompatibleProvider",
     "OpenAIProvider",
@@ -26,9 +30,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AnthropicProvider": "anthropic",
     "CircuitBreakerProvider": "circuit_breaker",
     "CostTrackingProvider": "cost_tracking",
     "FakeProvider": "fake",
+    "GeminiProvider": "gemini",
     "LocalProvider": "local",
     "OpenAICompatibleProvider": "openai_compatible",
     "OpenAIProvider": "openai",

@@ -64,6 +64,9 @@ class EventStream:
                     raise RequestTimeoutError(
                         f"The stream sent no event for {self._stall_seconds:g} s.", kind="idle"
                     )
+            events = decoder.flush()
+            if events:
+                yield events
         finally:
             self.ended_between_events = decoder.close()
 

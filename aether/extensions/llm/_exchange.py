@@ -6,7 +6,7 @@ It must not know a protocol: a `Codec` writes the requests and reads the answers
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from aether.errors import (
     RequestTimeoutError,
     StreamInterruptedError,
 )
+from aether.extensions.llm._event_stream import EventStream
 from aether.extensions.llm._http import Endpoint, render_json
 from aether.extensions.llm._ledger import Attempt
 from aether.extensions.llm._wire.codec import Assembly, Codec
@@ -76,9 +77,7 @@ class Exchange:
         for part in count(1):
             sent, source = self._render(request, model, stream=True)
             with Attempt(request, source) as attempt:
-                async with self._endpoint.stream(
-                    sent.path, sent.body, headers=sent.headers, source=source
-                ) as events:
+                async with self._open(sent, source, before=whole) as events:
                     assembly = self._codec.assemble(source=source)
                     attempt.watch(assembly)
                     text = ""
@@ -86,19 +85,28 @@ class Exchange:
                         async with aclosing(events.batches()) as batches:
                             async for batch in batches:
                                 for chunk in assembly.feed(batch):
-                                    yield chunk if shaping is None else shaping.chunk(chunk)
+                                    shown = chunk if shaping is None else shaping.chunk(chunk)
+                                    if shown.has_content:
+                                        yield shown
                                 if assembly.ended:
                                     break
-                        if events.document is None:
-                            response = assembly.finish()
-                        else:
+                        if events.document is not None:
                             response = self._codec.parse(events.document, source=source)
                             text = response.text
+                        elif assembly.ended or events.ended_between_events:
+                            response = assembly.finish()
+                        else:
+                            raise source.error(
+                                StreamInterruptedError,
+                                f"The stream of {source.provider} ended in the middle of an event.",
+                                kind="truncated",
+                                partial=assembly.partial(),
+                            )
                     except ProviderError as error:
                         if not (
                             _is_broken(error) and assembly.finished and events.ended_between_events
                         ):
-                            raise _explained(error, assembly, source, whole)  # noqa: B904 - it sets its cause
+                            raise _explained(error, assembly, source, whole, shaping)  # noqa: B904 - it sets its cause
                         response = assembly.finish()  # whole, only its end mark lacks
                     attempt.answered(response)
                     whole = response if whole is None else joined(whole, response)
@@ -147,6 +155,21 @@ class Exchange:
             self._endpoint.source(model),
         )
 
+    @asynccontextmanager
+    async def _open(
+        self, sent: _Sent, source: Source, *, before: LLMResponse | None
+    ) -> AsyncGenerator[EventStream, None]:
+        """The stream of one part. What goes wrong when others came before it breaks them off."""
+        try:
+            async with self._endpoint.stream(
+                sent.path, sent.body, headers=sent.headers, source=source
+            ) as events:
+                yield events
+        except ProviderError as error:
+            if before is None or error.partial is not None:
+                raise
+            raise _broken_off(error, source, before) from error
+
     def _follow_up(
         self, request: LLMRequest, response: LLMResponse, part: int
     ) -> LLMRequest | None:
@@ -167,7 +190,11 @@ def _is_broken(error: ProviderError) -> bool:
 
 
 def _explained(
-    error: ProviderError, assembly: Assembly, source: Source, before: LLMResponse | None
+    error: ProviderError,
+    assembly: Assembly,
+    source: Source,
+    before: LLMResponse | None,
+    shaping: AnswerTool | None,
 ) -> ProviderError:
     """The error that the reader of a stream gets: what had come before it decides."""
     if not assembly.has_content and before is None:
@@ -175,13 +202,23 @@ def _explained(
     partial = assembly.partial()
     if before is not None:
         partial = joined(before, partial)
+    if shaping is not None:
+        partial = shaping.response(partial)
     if isinstance(error, StreamInterruptedError):
         error.partial = partial
         return error
     if isinstance(error, ProtocolError):
         error.partial = error.partial or partial
         return error
-    interrupted = source.error(
+    interrupted = _broken_off(error, source, partial)
+    interrupted.__cause__ = error
+    return interrupted
+
+
+def _broken_off(
+    error: ProviderError, source: Source, partial: LLMResponse
+) -> StreamInterruptedError:
+    return source.error(
         StreamInterruptedError,
         f"The stream of {source.provider} broke off: {error}",
         status=error.status,
@@ -190,5 +227,3 @@ def _explained(
         kind=error.kind,
         partial=partial,
     )
-    interrupted.__cause__ = error
-    return interrupted

@@ -53,6 +53,16 @@ def _builtin_metadata() -> dict[str, dict[str, Any]]:
             "model_env": "OPENAI_MODEL",
             "base_url_env": "OPENAI_BASE_URL",
         },
+        "gemini": {
+            "api_key_env": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+            "model_env": "GEMINI_MODEL",
+            "base_url_env": "GEMINI_BASE_URL",
+        },
+        "anthropic": {
+            "api_key_env": ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+            "model_env": "ANTHROPIC_MODEL",
+            "base_url_env": "ANTHROPIC_BASE_URL",
+        },
         "local": {"model_env": "AETHER_LOCAL_MODEL"},
         "fake": {},
     }
@@ -70,6 +80,8 @@ declare_builtins(
     KIND,
     {
         "openai": f"{_HERE}.openai:OpenAIProvider",
+        "gemini": f"{_HERE}.gemini:GeminiProvider",
+        "anthropic": f"{_HERE}.anthropic:AnthropicProvider",
         "local": f"{_HERE}.local:LocalProvider",
         "fake": f"{_HERE}.fake:FakeProvider",
         **dict.fromkeys(VENDORS, f"{_HERE}.openai_compatible:OpenAICompatibleProvider"),

@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from aether.llm.profiles import anthropic, gemini, openai
-from aether.llm.profiles.contracts import ModelProfile
+from aether.llm.profiles.contracts import ModelProfile, nearest_effort
 
-__all__ = ["PROFILES", "ModelProfile", "profile_for"]
+__all__ = ["PROFILES", "ModelProfile", "nearest_effort", "profile_for"]
 
 UNKNOWN = ModelProfile(patterns=())
 

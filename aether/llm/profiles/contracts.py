@@ -5,14 +5,16 @@ It must not know a model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Literal, TypeVar, get_args
 
 from aether.llm.messages import ReasoningEffort
 
-__all__ = ["ChatTools", "ModelProfile", "ThinkingControl", "ThinkingOff"]
+__all__ = ["ChatTools", "ModelProfile", "ThinkingControl", "ThinkingOff", "nearest_effort"]
+
+E = TypeVar("E", bound=str)
 
 ChatTools = Literal["plain", "without_reasoning", "refused"]
 ThinkingControl = Literal["adaptive", "budget", "level"]
@@ -48,6 +50,8 @@ class ModelProfile:
     """Whether it is told by breakpoints in the messages what to cache."""
     thinking_off: ThinkingOff | None = None
     """Anthropic's word for an effort of `none`, where there is one."""
+    hides_thinking: bool | None = None
+    """Whether it tells what it thought only when asked to."""
     binds_thinking: bool | None = None
     """Whether what it thought is taken back only behind exactly what it was thought behind."""
     forced_tools: bool | None = None
@@ -58,3 +62,12 @@ class ModelProfile:
     """Whether a system message may stand behind a user's."""
     source: str = ""
     checked: date | None = None
+
+
+_EFFORTS: tuple[str, ...] = get_args(ReasoningEffort)
+
+
+def nearest_effort(wanted: ReasoningEffort, taken: Iterable[E]) -> E:
+    """Of the efforts that are taken, the nearest; of two that are as near, the higher."""
+    place = _EFFORTS.index(wanted)
+    return min(taken, key=lambda each: (abs(_EFFORTS.index(each) - place), -_EFFORTS.index(each)))

@@ -5,6 +5,7 @@ It must not know HTTP, nor one provider's protocol: their words are told apart i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -73,6 +74,8 @@ class _Report:
     code: str | None
     """The most telling of them, as it was written."""
     status: int | None
+    retry_after: float | None = None
+    """In seconds, where the body says it."""
 
 
 _QUOTA = {
@@ -81,7 +84,10 @@ _QUOTA = {
     "billing_not_active",
     "billing_error",
     "insufficient_credits",
+    "quota_per_day",  # Google's: it comes again, but not soon
 }
+_QUOTA_PHRASES = ("credit balance", "credits are depleted")
+_DURATION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?s")
 _CONTEXT = {"context_length_exceeded", "exceed_context_size_error", "too_many_prompt_tokens"}
 _CONTEXT_PHRASES = (
     "maximum context length",
@@ -89,8 +95,16 @@ _CONTEXT_PHRASES = (
     "prompt is too long",
     "prompt too long",
     "total length of all messages is too long",
+    "exceeds the maximum number of tokens",
 )
-_FILTER = {"content_filter", "content_policy_violation", "responsibleaipolicyviolation"}
+_FILTER = {
+    "content_filter",
+    "content_policy_violation",
+    "responsibleaipolicyviolation",
+    "bio_policy",
+    "misalignment_policy_violation",
+    "image_content_policy_violation",
+}
 _KEY = {"invalid_api_key", "api_key_invalid"}
 _KEY_PHRASES = ("incorrect api key", "invalid api key", "api key not valid")
 _MODEL = {"model_not_found"}
@@ -98,6 +112,7 @@ _MODEL_PHRASES = ("model not exist",)
 
 _STATUS_OF_WORD = {
     "invalid_request_error": 400,
+    "invalid_prompt": 400,
     "invalid_argument": 400,
     "failed_precondition": 400,
     "authentication_error": 401,
@@ -111,6 +126,7 @@ _STATUS_OF_WORD = {
     "rate_limit_exceeded": 429,
     "resource_exhausted": 429,
     "server_error": 500,
+    "vector_store_timeout": 500,
     "internal_server_error": 500,
     "api_error": 500,
     "internal": 500,
@@ -206,7 +222,7 @@ def _build(
         f"{subject}: {said} {advice}" if said else f"{subject}. {advice}",
         status=report.status,
         retryable=retryable,
-        retry_after=retry_after,
+        retry_after=report.retry_after if retry_after is None else retry_after,
         kind=None if report.code is None else clean(source.redact(report.code)),
     )
 
@@ -214,7 +230,7 @@ def _build(
 def _classify(report: _Report) -> tuple[type[ProviderError], bool | None]:
     """The class, and whether to try again where that is not the class's default."""
     status, words, message = report.status, report.words, report.message.lower()
-    if status == 402 or words & _QUOTA or "credit balance" in message:
+    if status == 402 or words & _QUOTA or any(phrase in message for phrase in _QUOTA_PHRASES):
         return QuotaExceededError, None
     if status == 529 or "overloaded_error" in words:
         return OverloadedError, None
@@ -270,10 +286,12 @@ def _understand(value: object) -> _Report:
     metadata = facts.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str):
         message = f"{message} {metadata['raw']}"  # a router's: what the host behind it said
+    if isinstance(facts.get("failed_generation"), str):  # Groq's: a call that it did not accept
+        message = f"{message} The model wrote: {facts['failed_generation']}"
     words = [word for found in (outer, facts) for word in _words(found)]
     telling = [facts.get("code"), facts.get("type"), facts.get("status")]
     code = next((word for word in telling if isinstance(word, str) and word), None)
-    return _Report(message, frozenset(words), code, _status(outer, facts))
+    return _Report(message, frozenset(words), code, _status(outer, facts), _retry_delay(facts))
 
 
 def _message(facts: dict[str, Any]) -> str:
@@ -295,11 +313,29 @@ def _words(facts: dict[str, Any]) -> Iterator[str]:
     cause = facts.get("innererror")  # Azure's
     if isinstance(cause, dict) and isinstance(cause.get("code"), str):
         yield cause["code"].lower()
-    details = facts.get("details")  # Google's
+    for detail in _details(facts):
+        if isinstance(detail.get("reason"), str):
+            yield detail["reason"].lower()
+        violations = detail.get("violations")
+        for violation in violations if isinstance(violations, list) else ():
+            quota = violation.get("quotaId") if isinstance(violation, dict) else None
+            if isinstance(quota, str) and "PerDay" in quota:
+                yield "quota_per_day"
+
+
+def _details(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Google's `google.rpc` objects: ErrorInfo, QuotaFailure, RetryInfo and others."""
+    details = facts.get("details")
     if isinstance(details, list):
-        for detail in details:
-            if isinstance(detail, dict) and isinstance(detail.get("reason"), str):
-                yield detail["reason"].lower()
+        yield from (detail for detail in details if isinstance(detail, dict))
+
+
+def _retry_delay(facts: dict[str, Any]) -> float | None:
+    for detail in _details(facts):
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str) and _DURATION.fullmatch(delay):
+            return float(delay[:-1])
+    return None
 
 
 def _status(outer: dict[str, Any], facts: dict[str, Any]) -> int | None:

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from aether.errors import ProtocolError
 from aether.extensions.llm._wire.errors import Source
 
-__all__ = ["Tokens", "count", "decode", "expect", "first_count", "listed"]
+__all__ = ["Tokens", "count", "decode", "decode_any", "expect", "first_count", "listed"]
 
 T = TypeVar("T")
 
@@ -35,8 +35,16 @@ def decode(body: bytes, source: Source) -> dict[str, Any]:
     """The JSON object that a body of status 200 holds. Of a list, its first object: so an error
     may come.
     """
+    value = decode_any(body, source)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = value[0]
+    return expect(value, dict, "body", source)
+
+
+def decode_any(body: bytes, source: Source) -> Any:
+    """The JSON that a body of status 200 holds."""
     try:
-        value = from_json(body)
+        return from_json(body)
     except ValueError as error:
         said = source.redact(body.decode("utf-8", "replace")).strip()[:_EXCERPT]
         raise source.error(
@@ -45,9 +53,6 @@ def decode(body: bytes, source: Source) -> dict[str, Any]:
             + (f"what is not JSON: {said}" if said else "an empty body."),
             status=200,
         ) from error
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = value[0]
-    return expect(value, dict, "body", source)
 
 
 def expect(value: Any, kind: type[T], name: str, source: Source) -> T:

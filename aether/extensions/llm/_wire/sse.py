@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic_core import from_json
+
 from aether.errors import ProtocolError
 
 __all__ = ["MAX_EVENT_BYTES", "SSEDecoder", "ServerSentEvent"]
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
+_END_MARK = b"data: [DONE]"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -62,9 +65,29 @@ class SSEDecoder:
         self._searched = max(0, len(buffer) - 1)
         return self._events(complete)
 
+    def flush(self) -> list[ServerSentEvent]:
+        """The body has ended, and not broken off: the last event, if only its blank line lacks.
+
+        It is one where it ends as JSON, or an end mark, does; one cut short stays unread.
+        """
+        rest = bytes(self._buffer).strip()
+        if not rest.endswith((b"}", b"]")):
+            return []
+        events = self._events(rest)
+        if not all(_is_whole(event.data) for event in events):  # a brace may end an inner object
+            return []
+        self._buffer.clear()
+        return events
+
     def close(self) -> bool:
-        """The body has ended. Whether it ended between two events: one cut short is no event."""
-        return not self._buffer.strip(b"\n")
+        """The body has ended. Whether it ended between two events: one cut short is no event.
+
+        A comment is none, nor is the end mark that several protocols share.
+        """
+        return all(
+            not line or line.startswith(b":") or (line[6:] and _END_MARK.startswith(line))
+            for line in self._buffer.split(b"\n")
+        )
 
     def _events(self, blocks: bytes) -> list[ServerSentEvent]:
         events = []
@@ -95,7 +118,7 @@ class SSEDecoder:
             elif field == b"event":
                 name = value
         if not lines:
-            return None
+            return ServerSentEvent(block.strip()) if _is_bare_error(block.strip()) else None
         data = b"\n".join(lines)
         _check_utf8(data)
         return ServerSentEvent(data, name.decode("utf-8", "replace"))
@@ -120,6 +143,21 @@ class SSEDecoder:
 
     def _too_large(self) -> ProtocolError:
         return ProtocolError(f"An event of the stream is larger than {self._max_bytes} bytes.")
+
+
+def _is_bare_error(block: bytes) -> bool:
+    """Whether it is JSON that is no event: so Google reports an error in the middle of a stream."""
+    return block[:1] + block[-1:] in (b"{}", b"[]") and b'"error"' in block
+
+
+def _is_whole(data: bytes) -> bool:
+    if data == _END_MARK[6:]:
+        return True
+    try:
+        from_json(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_utf8(data: bytes) -> None:

@@ -5,14 +5,14 @@ It must not know a protocol: it changes requests before, and answers after, a co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic_core import to_json
 
 from aether.llm.content import TextPart
-from aether.llm.messages import LLMRequest, LLMResponse, Message, StreamChunk
+from aether.llm.messages import LLMRequest, LLMResponse, Message, StreamChunk, ToolSpec
 from aether.llm.streaming import final_chunk
 
 __all__ = ["AnswerTool", "OutputMode", "told_the_schema"]
@@ -39,7 +39,7 @@ class AnswerTool:
     """An answer that the model gives by calling a tool: the call's arguments become the text.
 
     `request` is what is sent instead. What the model wrote beside the call is left out. Calls of
-    other tools in the same turn stay calls.
+    other tools in the same turn stay calls. A turn in which one of those is forced gives no answer.
     """
 
     def __init__(self, request: LLMRequest) -> None:
@@ -49,37 +49,40 @@ class AnswerTool:
             name += "_"
         self._name = name
         tool = _Tool(name, _DESCRIPTION, request.output_schema or {})
-        choice = request.tool_choice
-        if choice in (None, "auto", "none"):
-            offered = () if choice == "none" else request.tools
-            choice = "required" if offered else name
-        else:
-            offered = request.tools
-        self.request = request.replace(
-            tools=(*offered, tool), tool_choice=choice, output_schema=None
-        )
-        self._index: int | None = None
+        tools: Sequence[ToolSpec] = (*request.tools, tool)
+        choice: str | None = "required"
+        if request.tool_choice not in (None, "auto", "none") and request.tools:
+            tools, choice = request.tools, request.tool_choice
+        elif request.tool_choice == "none" or not request.tools:
+            tools, choice = (tool,), name
+        self.request = request.replace(tools=tools, tool_choice=choice, output_schema=None)
+        self._answers: list[int] = []
         self._written: list[str] = []
-        self._held: list[str] = []
 
     def chunk(self, chunk: StreamChunk) -> StreamChunk:
-        """A piece of the answer's call as text; text is held back until there is no such call."""
-        if chunk.text:
-            self._held.append(chunk.text)
+        """What the reader gets to see: of the answer's call the arguments, as text.
+
+        Other text is held back until it is known that there is no such call.
+        """
         call = chunk.tool_call
-        if call is not None and call.name == self._name and self._index is None:
-            self._index = call.index
-        if call is None or call.index != self._index:
+        if call is not None and call.name == self._name and call.index not in self._answers:
+            self._answers.append(call.index)
+        if call is None or call.index not in self._answers:
             return StreamChunk(reasoning=chunk.reasoning, tool_call=call)
+        if call.index != self._answers[0]:  # the first answer counts
+            return StreamChunk(reasoning=chunk.reasoning)
         self._written.append(call.arguments)
         return StreamChunk(call.arguments, reasoning=chunk.reasoning)
 
     def response(self, response: LLMResponse) -> LLMResponse:
-        """The answer as text, if it was given by the tool; else the response as it is."""
-        answers = [call for call in response.tool_calls if call.name == self._name]
-        if not answers:
-            return response
+        """The answer as text, if it was given by the tool; else the response as it is.
+
+        Of a call that was cut, and so is none, the text is what had been streamed of it.
+        """
         text = "".join(self._written)
+        answers = [call for call in response.tool_calls if call.name == self._name]
+        if not answers and not text:
+            return response
         if not text:
             text = answers[0].invalid_arguments or to_json(answers[0].arguments).decode()
         others = [call for call in response.tool_calls if call.name != self._name]

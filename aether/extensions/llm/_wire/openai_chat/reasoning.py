@@ -6,16 +6,14 @@ It must not know a server by name: its `Vendor` says how its models are told.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from aether.errors import InputError
 from aether.extensions.llm._vendors import Vendor, is_among
-from aether.llm.messages import LLMRequest, ReasoningEffort
-from aether.llm.profiles import ModelProfile
+from aether.llm.messages import LLMRequest
+from aether.llm.profiles import ModelProfile, nearest_effort
 
 __all__ = ["reasoning_fields"]
-
-_IN_ORDER: tuple[str, ...] = get_args(ReasoningEffort)
 
 
 def reasoning_fields(
@@ -45,7 +43,7 @@ def reasoning_fields(
         wanted = "none"
     if wanted is None or not told:
         return {}
-    return told[_nearest(wanted, told)]
+    return told[nearest_effort(wanted, told)]
 
 
 def _known_efforts(
@@ -60,11 +58,3 @@ def _known_efforts(
         if is_among(model, control.models):
             return control.efforts
     return {}
-
-
-def _nearest(wanted: str, taken: Mapping[str, object]) -> str:
-    """The nearest effort that is taken; of two that are as near, the higher."""
-    place = _IN_ORDER.index(wanted)
-    return min(
-        taken, key=lambda effort: (abs(_IN_ORDER.index(effort) - place), -_IN_ORDER.index(effort))
-    )

@@ -8,14 +8,13 @@ be stored.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 from aether.errors import InputError
 from aether.extensions.llm._wire.json_schema import strict_schema
 from aether.extensions.llm._wire.openai_responses.input import render_input
-from aether.llm.messages import LLMRequest, ReasoningEffort, ToolSpec
-from aether.llm.profiles import ModelProfile, profile_for
+from aether.llm.messages import LLMRequest, ToolSpec
+from aether.llm.profiles import ModelProfile, nearest_effort, profile_for
 
 __all__ = ["render_request"]
 
@@ -25,7 +24,6 @@ LEAST_OUTPUT_TOKENS = 16
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _SCHEMA_NAME = "answer"
 _ENCRYPTED = "reasoning.encrypted_content"
-_EFFORTS: tuple[ReasoningEffort, ...] = get_args(ReasoningEffort)
 
 
 def render_request(
@@ -78,7 +76,8 @@ def _add_options(
             )
         body["max_output_tokens"] = request.max_tokens
     if request.reasoning is not None and profile.efforts != ():
-        body["reasoning"] = {"effort": _nearest(request.reasoning, profile.efforts or _EFFORTS)}
+        efforts = profile.efforts or (request.reasoning,)
+        body["reasoning"] = {"effort": nearest_effort(request.reasoning, efforts)}
     if request.output_schema is not None:
         body["text"] = {"format": _format(request.output_schema, profile)}
 
@@ -111,12 +110,6 @@ def _tool_choice(request: LLMRequest) -> object:
         offered = ", ".join(tool.name for tool in request.tools)
         raise InputError(f"tool_choice is {choice!r}, which is not offered. Offered: {offered}.")
     return {"type": "function", "name": choice}
-
-
-def _nearest(wanted: ReasoningEffort, taken: Sequence[ReasoningEffort]) -> ReasoningEffort:
-    """The nearest effort that is taken; of two that are as near, the higher."""
-    place = _EFFORTS.index(wanted)
-    return min(taken, key=lambda each: (abs(_EFFORTS.index(each) - place), -_EFFORTS.index(each)))
 
 
 def _format(schema: dict[str, Any], profile: ModelProfile) -> dict[str, Any]:

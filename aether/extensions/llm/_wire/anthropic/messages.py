@@ -1,0 +1,213 @@
+"""From messages to the Messages API's system text and turns: order, pairing, what goes back.
+
+It must not know the rest of a request. What can be repaired with certainty is repaired, the rest
+is an `InputError` that names the message by its position, from 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from aether.errors import InputError
+from aether.extensions.llm._wire.anthropic.caching import Breakpoints
+from aether.extensions.llm._wire.anthropic.parts import block_of
+from aether.extensions.llm._wire.anthropic.state import (
+    call_id,
+    container_of,
+    echoed,
+    is_resumable,
+)
+from aether.extensions.llm._wire.conversation import paired
+from aether.llm.content import CachePoint, ReasoningPart, TextPart
+from aether.llm.messages import Message, ToolCall
+from aether.llm.profiles import ModelProfile
+
+__all__ = ["render_messages"]
+
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+_FAILED = "The tool failed."  # a failure without a word is refused
+
+Block = dict[str, Any]
+
+
+def render_messages(
+    messages: Sequence[Message], profile: ModelProfile, model: str
+) -> dict[str, Any]:
+    """The fields `system`, `messages` and `container` of a body, as far as they are needed.
+
+    Neighbours of one role become one turn, and the results of a turn's calls begin the next one.
+    """
+    conversation = _Conversation(profile)
+    conversation.begin_turn_at(_turn_start(messages))
+    for position, message in paired(messages):
+        conversation.add(message, position, _following_role(messages, position))
+    if not conversation.turns:
+        raise InputError("There is no message to answer: all of them are empty or system messages.")
+    last = messages[-1]
+    ends_open = conversation.turns[-1]["role"] == "assistant"
+    if ends_open and profile.prefill is False and not is_resumable(last):
+        raise InputError(
+            f"The last message is the assistant's, and {model} does not go on with an answer that "
+            "was begun. End with a user message."
+        )
+    return conversation.fields()
+
+
+class _Conversation:
+    def __init__(self, profile: ModelProfile) -> None:
+        self._profile = profile
+        self._system: list[Block] = []
+        self._breakpoints = Breakpoints()
+        self._turn_start = 0
+        self._container: str | None = None
+        self.turns: list[dict[str, Any]] = []
+
+    def begin_turn_at(self, position: int) -> None:
+        """Where the turn that is to be answered begins."""
+        self._turn_start = position
+
+    def add(self, message: Message, position: int, following: str | None) -> None:
+        """One message. `following` is the role of the next that is no system message."""
+        if message.role == "system":
+            self._add_system(message, position, following)
+        elif message.role == "tool":
+            self._add_result(message, position)
+        elif message.role == "user":
+            self._add_user(message, position)
+        else:
+            self._add_assistant(message, position)
+
+    def fields(self) -> dict[str, Any]:
+        """What a body needs of them."""
+        self._breakpoints.mark(self._blocks())
+        fields: dict[str, Any] = {}
+        if self._system:
+            fields["system"] = _shortened(self._system)
+        fields["messages"] = [
+            {"role": turn["role"], "content": _shortened(turn["content"])} for turn in self.turns
+        ]
+        if self._container is not None:
+            fields["container"] = self._container
+        return fields
+
+    def _takes_late_system(self, following: str | None) -> bool:
+        """Behind a user's turn and before an answer; elsewhere it is refused, and then it stands
+        with the system text at the beginning.
+        """
+        return (
+            self._profile.late_system is True
+            and bool(self.turns)
+            and self.turns[-1]["role"] in ("user", "system")
+            and following != "user"
+        )
+
+    def _turn(self, role: str) -> list[Block]:
+        if not self.turns or self.turns[-1]["role"] != role:
+            self.turns.append({"role": role, "content": []})
+        content: list[Block] = self.turns[-1]["content"]
+        return content
+
+    def _blocks(self) -> list[Block]:
+        """All so far, in the order of the prompt."""
+        return [*self._system, *(block for turn in self.turns for block in turn["content"])]
+
+    def _add_system(self, message: Message, position: int, following: str | None) -> None:
+        late = self._takes_late_system(following)
+        for part in _parts(message):
+            if isinstance(part, CachePoint):
+                self._breakpoints.add(self._blocks() if late else self._system, part.ttl)
+            elif (block := _text_block(part, message, position)) is not None:
+                (self._turn("system") if late else self._system).append(block)
+
+    def _add_user(self, message: Message, position: int) -> None:
+        made = [(part, block_of(part, position)) for part in _parts(message)]
+        if all(block is None for _, block in made):
+            raise InputError(f"Message {position} (user) is empty.")
+        for part, block in made:
+            if isinstance(part, CachePoint):
+                self._breakpoints.add(self._blocks(), part.ttl)
+            elif block is not None:
+                self._turn("user").append(block)
+
+    def _add_result(self, message: Message, position: int) -> None:
+        content = [block for part in _parts(message) if (block := block_of(part, position))]
+        result: Block = {"type": "tool_result", "tool_use_id": call_id(message.tool_call_id or "")}
+        if message.is_error:
+            result["is_error"] = True
+            content = content or [{"type": "text", "text": _FAILED}]
+        if content:
+            result["content"] = _shortened(content)
+        self._turn("user").append(result)
+        self._add_points(message)
+
+    def _add_assistant(self, message: Message, position: int) -> None:
+        in_turn = position >= self._turn_start
+        if in_turn:
+            self._container = container_of(message) or self._container
+        made = echoed(message, thinking=in_turn or not self._profile.binds_thinking)
+        if made is None:
+            said = [_text_block(part, message, position) for part in _parts(message)]
+            made = [block for block in said if block is not None]
+            made += [_call(call) for call in message.tool_calls]
+        if made:
+            self._turn("assistant").extend(made)
+        self._add_points(message)
+
+    def _add_points(self, message: Message) -> None:
+        """Behind all of a message whose blocks are not its parts."""
+        for part in _parts(message):
+            if isinstance(part, CachePoint):
+                self._breakpoints.add(self._blocks(), part.ttl)
+
+
+def _turn_start(messages: Sequence[Message]) -> int:
+    """The position of the user's message that began the latest turn.
+
+    Thinking before it may be left out. Where a model binds its thinking to all that stood before
+    it, it must be: a session keeps no tool turns, a system text may change, and then the thinking
+    that was kept is refused ("bound to a different conversation").
+    """
+    start, before = 0, ""
+    for position, message in enumerate(messages, 1):
+        if message.role == "user" and before != "tool":
+            start = position
+        if message.role != "system":
+            before = message.role
+    return start
+
+
+def _following_role(messages: Sequence[Message], position: int) -> str | None:
+    roles = (message.role for message in messages[position:] if message.role != "system")
+    return next(roles, None)
+
+
+def _parts(message: Message) -> Sequence[Any]:
+    if isinstance(message.content, str):
+        return [TextPart(text=message.content)]
+    return message.content
+
+
+def _text_block(part: Any, message: Message, position: int) -> Block | None:
+    if isinstance(part, ReasoningPart | CachePoint):
+        return None  # reasoning of its own stands in the state, that of others goes to no one
+    if not isinstance(part, TextPart):
+        raise InputError(
+            f"Message {position} ({message.role}) has a part of type {part.type}: here Anthropic "
+            "takes text alone."
+        )
+    return block_of(part, position)
+
+
+def _call(call: ToolCall) -> Block:
+    name = _NOT_IN_A_NAME.sub("_", call.name)[:64] or "_"  # a model may have made it up
+    return {"type": "tool_use", "id": call_id(call.id), "name": name, "input": call.arguments}
+
+
+def _shortened(blocks: Sequence[Block]) -> str | list[Block]:
+    """One plain text as a string, which means the same."""
+    if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
+        text: str = blocks[0]["text"]
+        return text
+    return list(blocks)

@@ -1,0 +1,83 @@
+"""From the events of a streamed answer to chunks, and at its end to the response.
+
+It must not know where the events come from. There is no end mark: the body's end is the answer's,
+if the server has said why it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pydantic_core import from_json
+
+from aether.errors import ProtocolError, StreamInterruptedError
+from aether.extensions.llm._wire.errors import Source, reported_error
+from aether.extensions.llm._wire.gemini.response import Answer
+from aether.extensions.llm._wire.sse import ServerSentEvent
+from aether.llm.messages import LLMResponse, StreamChunk
+
+__all__ = ["GeminiAssembly"]
+
+
+class GeminiAssembly:
+    """Puts one streamed answer together: `feed` it the events, then `finish`."""
+
+    ended = False
+    """Nothing in the stream says that nothing follows."""
+
+    def __init__(self, *, source: Source) -> None:
+        self._source = source
+        self._answer = Answer(source)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the server has said why it stopped, and is not known to go on after that."""
+        return self._answer.finish is not None and not self._answer.ran_code
+
+    @property
+    def has_content(self) -> bool:
+        """Whether anything was said: text, reasoning, a call or an image."""
+        return self._answer.has_content
+
+    @property
+    def characters(self) -> int:
+        """How much was written, calls included."""
+        return self._answer.characters
+
+    def feed(self, events: Iterable[ServerSentEvent]) -> Iterator[StreamChunk]:
+        """The chunks that the events hold: text, reasoning, whole calls; often none.
+
+        Lazy, so that what came before a bad event is handed out before the error is raised.
+        """
+        for event in events:
+            if event.data:
+                yield from self._add(event)
+
+    def finish(self) -> LLMResponse:
+        """The whole. `StreamInterruptedError` if the server never said why it stopped."""
+        if self._answer.finish is None:
+            source = self._source
+            raise source.error(
+                StreamInterruptedError,
+                f"The stream of {source.provider} ended before the answer did.",
+                kind="truncated",
+                partial=self.partial(),
+            )
+        return self._answer.to_response()
+
+    def partial(self) -> LLMResponse:
+        """What has come so far."""
+        return self._answer.to_response(whole=self.finished)
+
+    def _add(self, event: ServerSentEvent) -> Iterator[StreamChunk]:
+        source = self._source
+        try:
+            value = from_json(event.data)
+        except ValueError as error:
+            raise source.error(
+                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
+            ) from error
+        if event.name == "error":
+            raise reported_error(value, source=source)
+        for chunk in value if isinstance(value, list) else [value]:
+            yield from self._answer.add(chunk)
