@@ -109,8 +109,11 @@ def test_third_parties_are_the_ones_that_the_contract_knows() -> None:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """The names that a file imports, as statements or through `require("name", ...)`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """The names that a file imports, as statements or through `require("name", ...)`.
+
+    What it imports for type checkers alone is left out, as the contracts leave it out.
+    """
+    for node in ran(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
             case ast.Import(names=names):
                 yield from (alias.name for alias in names)
@@ -122,3 +125,16 @@ def imported(path: Path) -> Iterator[str]:
                 args=[ast.Constant(value=str(name)), *_],
             ):
                 yield name
+
+
+def ran(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of the tree, but for those below `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=otherwise):
+                for other in otherwise:
+                    yield other
+                    yield from ran(other)
+            case _:
+                yield node
+                yield from ran(node)
