@@ -300,6 +300,21 @@ async def test_a_named_transport_is_made_late_and_closed(
     assert registered[0].closed == 1
 
 
+async def test_a_transports_class_makes_one_that_is_closed() -> None:
+    made: list[ScriptedTransport] = []
+
+    class Counted(ScriptedTransport):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
+    provider = OpenAIProvider(KEY, api="chat", transport=Counted)
+    with pytest.raises(IndexError):  # its script is empty
+        await provider.complete(request())
+    await provider.aclose()
+    assert [transport.closed for transport in made] == [1]
+
+
 async def test_a_given_transport_is_left_open(transport: ScriptedTransport) -> None:
     made = provider(transport)
     await made.aclose()

@@ -3,70 +3,111 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
 
 from aether.extensions.llm._vendors import VENDORS
+from aether.extensions.llm.anthropic import AnthropicProvider
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider
 from aether.extensions.llm.fake import FakeProvider
+from aether.extensions.llm.gemini import GeminiProvider
 from aether.extensions.llm.local import LocalProvider
 from aether.extensions.llm.openai import OpenAIProvider
 from aether.extensions.llm.openai_compatible import OpenAICompatibleProvider
 from aether.extensions.llm.registry import KIND
 from aether.extensions.llm.retrying import RetryingProvider
-from aether.http.contracts import Timeout
 from aether.llm.contracts import LLMProvider, LLMRequest, LLMResponse, StreamChunk, ToolCall
 from aether.registry import Registry
-from aether.testing.providers import ProviderConformance
-from tests.llm.conftest import Answer, ScriptedTransport
-
-CALL = {
-    "index": 0,
-    "id": "call_1",
-    "type": "function",
-    "function": {"name": "add", "arguments": '{"a": 1, "b": 2}'},
-}
-USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
-
-
-class SpeakingTransport(ScriptedTransport):
-    """Answers every request as OpenAI would: with a greeting, or with a call of an offered tool."""
-
-    def _next(
-        self, url: str, headers: Mapping[str, str], body: bytes | None, timeout: Timeout
-    ) -> Answer:
-        asked = json.loads(body or b"{}")
-        message: dict[str, Any] = {"role": "assistant", "content": "Hello there."}
-        finish = "stop"
-        if asked.get("tools"):
-            message, finish = {"role": "assistant", "tool_calls": [CALL]}, "tool_calls"
-        if asked.get("stream"):
-            words = (message.get("content") or "").split()
-            deltas = [{**message, "content": ""}, *({"content": word} for word in words)]
-            events: list[Any] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-            events += [
-                {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
-                {"model": "gpt-x", "choices": [], "usage": USAGE},
-            ]
-            lines = [*map(json.dumps, events), "[DONE]"]
-            return Answer([f"data: {line}\n\n".encode() for line in lines])
-        choice = {"index": 0, "message": message, "finish_reason": finish}
-        answer = {"model": "gpt-x", "choices": [choice], "usage": USAGE}
-        return Answer([json.dumps(answer).encode()])
+from aether.testing._provider_tests.reading import ReadingTests
+from aether.testing._provider_tests.requests import RequestTests
+from aether.testing._provider_tests.streams import StreamTests
+from aether.testing.providers import AdapterConformance, ProviderConformance
+from aether.testing.wires import (
+    AnthropicWire,
+    GeminiWire,
+    OpenAIChatWire,
+    OpenAIResponsesWire,
+)
 
 
-class TestOpenAI(ProviderConformance):
+class TestOpenAIChat(AdapterConformance):
     names = ("openai",)
+    wire = OpenAIChatWire()
 
-    def make_provider(self) -> LLMProvider:
-        return OpenAIProvider("sk-test-key", transport=SpeakingTransport())
+    def make_provider(self, base_url: str) -> LLMProvider:
+        return OpenAIProvider(self.api_key, base_url=base_url, api="chat")
 
-    def make_tool_calling_provider(self) -> LLMProvider:
-        return self.make_provider()
+
+class TestOpenAIResponses(AdapterConformance):
+    wire = OpenAIResponsesWire()
+
+    def make_provider(self, base_url: str) -> LLMProvider:
+        return OpenAIProvider(self.api_key, base_url=base_url, api="responses")
+
+
+class TestAnthropic(AdapterConformance):
+    names = ("anthropic",)
+    wire = AnthropicWire()
+
+    def make_provider(self, base_url: str) -> LLMProvider:
+        return AnthropicProvider(self.api_key, base_url=base_url)
+
+
+class TestGemini(AdapterConformance):
+    names = ("gemini",)
+    wire = GeminiWire()
+
+    def make_provider(self, base_url: str) -> LLMProvider:
+        return GeminiProvider(self.api_key, base_url=base_url)
+
+
+class TestGeminiWithCallIds(ReadingTests, RequestTests):
+    wire = GeminiWire(call_ids=True)
+
+    def make_provider(self, base_url: str) -> LLMProvider:
+        return GeminiProvider(self.api_key, base_url=base_url)
+
+
+class TestVendors(ReadingTests, RequestTests):
+    """The one adapter under each of its names: what differs is a row of data, and shows itself in
+    what is sent and how it is read.
+    """
+
+    wire = OpenAIChatWire(reasoning_field="reasoning_content", usage="always")
+
+    @pytest.fixture(autouse=True, params=sorted(VENDORS))
+    def _vendor(self, request: pytest.FixtureRequest) -> None:
+        self.vendor: str = request.param
+
+    def make_provider(self, base_url: str) -> LLMProvider:
+        return OpenAICompatibleProvider(
+            self.api_key, "some-model", vendor=self.vendor, base_url=base_url
+        )
+
+
+class TestVendorWithoutEndMark(StreamTests):
+    wire = OpenAIChatWire(reasoning_field="reasoning", usage="always", end_mark=False)
+    cuts = 60
+
+    def make_provider(self, base_url: str) -> LLMProvider:
+        return OpenAICompatibleProvider(
+            self.api_key, "some-model", vendor="perplexity", base_url=base_url
+        )
+
+
+class TestDefaultStack(AdapterConformance):
+    """The decorators take nothing away. They try once, so that each answer counts."""
+
+    wire = OpenAIChatWire()
+    cuts = 60
+
+    def make_provider(self, base_url: str) -> LLMProvider:
+        adapter = OpenAIProvider(self.api_key, base_url=base_url, api="chat")
+        retrying = RetryingProvider(adapter, max_attempts=1)
+        return CostTrackingProvider(CircuitBreakerProvider(retrying, failure_threshold=100_000))
 
 
 class TestFake(ProviderConformance):
@@ -82,44 +123,6 @@ class TestFake(ProviderConformance):
                 LLMResponse(text="", model="fake", tool_calls=[call], finish_reason="tool_calls")
             ]
         )
-
-
-class TestDefaultStack(ProviderConformance):
-    names = ()
-
-    def make_provider(self) -> LLMProvider:
-        adapter = OpenAIProvider("sk-test-key", transport=SpeakingTransport())
-        return CostTrackingProvider(CircuitBreakerProvider(RetryingProvider(adapter)))
-
-    def make_tool_calling_provider(self) -> LLMProvider:
-        return self.make_provider()
-
-
-@pytest.mark.parametrize("vendor", sorted(VENDORS))
-class TestVendors:
-    """The one adapter under each of its names: what differs is a row of data."""
-
-    async def test_a_vendor_conforms(self, vendor: str) -> None:
-        class Case(ProviderConformance):
-            def make_provider(self) -> LLMProvider:
-                return OpenAICompatibleProvider(
-                    "sk-test-key",
-                    "some-model",
-                    vendor=vendor,
-                    base_url="http://127.0.0.1:9/v1",
-                    transport=SpeakingTransport(),
-                )
-
-            def make_tool_calling_provider(self) -> LLMProvider:
-                return self.make_provider()
-
-        case = Case()
-        tests = [name for name in dir(case) if name.startswith("test_")]
-        assert len(tests) > 10
-        for name in tests:
-            outcome = getattr(case, name)()
-            if asyncio.iscoroutine(outcome):
-                await outcome
 
 
 class _KeptOpen:
@@ -158,5 +161,6 @@ class TestLocal(ProviderConformance):
 
 
 def test_every_built_in_provider_is_enrolled() -> None:
-    enrolled = {*VENDORS, *TestOpenAI.names, *TestFake.names, *TestLocal.names}
+    suites = (TestOpenAIChat, TestAnthropic, TestGemini, TestFake, TestLocal)
+    enrolled = {*VENDORS, *(name for suite in suites for name in suite.names)}
     assert set(Registry().names(KIND)) <= enrolled

@@ -154,3 +154,36 @@ def test_close_tells_whether_the_end_was_between_events(stream: bytes, between: 
     decoder = SSEDecoder()
     decoder.feed(stream)
     assert decoder.close() is between
+
+
+@pytest.mark.parametrize(
+    ("rest", "events"),
+    [
+        (b'data: {"a": {"b": 1}}', data(b'{"a": {"b": 1}}')),
+        (b'data: {"a": {"b": 1}}\n', data(b'{"a": {"b": 1}}')),
+        (b"data: [DONE]", data(b"[DONE]")),
+        (b'data: {"a": {"b": 1}', []),
+        (b"data: [DON", []),
+        (b'data: {"a": 1', []),
+        (b": comment", []),
+        (b"", []),
+    ],
+)
+def test_the_last_event_of_a_whole_body_may_lack_its_blank_line(
+    rest: bytes, events: list[tuple[str, bytes]]
+) -> None:
+    decoder = SSEDecoder()
+    assert list(decoder.feed(b"data: 1\n\n" + rest)) != []
+    assert [(event.name, event.data) for event in decoder.flush()] == events
+    cut = not events and rest.startswith(b"data: {")
+    assert decoder.close() is not cut
+
+
+def test_bare_json_with_an_error_is_an_event() -> None:
+    """So Gemini reports an error in the middle of a stream."""
+    error = b'{\n  "error": {"code": 503}\n}'
+    assert decode(b"data: 1\n\n" + error + b"\n\n") == data(b"1", error)
+    decoder = SSEDecoder()
+    assert list(decoder.feed(error)) == []
+    assert [event.data for event in decoder.flush()] == [error]
+    assert decode(b'{"candidates": []}\n\n') == []

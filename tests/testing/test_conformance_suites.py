@@ -1,4 +1,7 @@
-"""The conformance suites, as the author of an extension uses them: in a project of their own."""
+"""The conformance suites, as the author of an extension uses them: in a project of their own.
+
+That they find what is wrong is shown with `broken_adapters`, each of which has one fault.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.testing import acme_adapter, broken_adapters
+
 ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "guides" / "testing-a-provider.md"
 HEAD = """
 from aether.llm.contracts import LLMResponse
-from aether.testing.providers import ProviderConformance
+from aether.testing.providers import AdapterConformance, ProviderConformance
 from aether.testing.stores import SessionStoreConformance
 from aether.testing.transports import TransportConformance
 """
 
 
-def run(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest on `source` in a folder that is no part of Aether's own tests."""
+def run(folder: Path, source: str, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest on `source` in a folder of its own, or only `tests` of it."""
     (folder / "test_mine.py").write_text(HEAD + source, encoding="utf-8")
     options = ["asyncio_mode=auto", "asyncio_default_fixture_loop_scope=function"]
     chosen = [word for option in options for word in ("-o", option)]
@@ -34,6 +40,7 @@ def run(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
             "--rootdir",
             ".",
             *chosen,
+            *(f"test_mine.py::{test}" for test in tests),
         ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -79,6 +86,10 @@ class TestProvider(ProviderConformance):
     def make_provider(self):
         return Empty()
 
+class TestAdapter(AdapterConformance):
+    def make_provider(self, base_url):
+        return Empty()
+
 class TestStore(SessionStoreConformance):
     def make_store(self):
         return Empty()
@@ -90,6 +101,7 @@ class TestTransport(TransportConformance):
     ran = run(tmp_path, source)
     assert ran.returncode == 1
     assert "Empty has no complete()" in ran.stdout
+    assert "say how its server writes: wire = OpenAIChatWire()" in ran.stdout
     assert "Empty lacks one of load(), save(), delete() and exists()" in ran.stdout
     assert "Empty lacks one of request(), stream() and aclose()" in ran.stdout
 
@@ -127,6 +139,37 @@ class TestStore(SessionStoreConformance):
         "test_a_refused_append_makes_no_session",
         "test_of_many_appends_to_one_length_one_succeeds",
     }
+
+
+def test_the_adapters_of_the_guide_conform(tmp_path: Path) -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    adapter = Path(acme_adapter.__file__).read_text(encoding="utf-8")
+    source = f"""
+{adapter.partition("from __future__ import annotations")[2]}
+
+{"".join(blocks)}
+
+class TestAcme(AdapterConformance):
+    wire = AcmeWire()
+
+    def make_provider(self, base_url):
+        return AcmeProvider(self.api_key, base_url=base_url)
+"""
+    ran = run(tmp_path, source)
+    assert ran.returncode == 0, ran.stdout
+    assert "AcmeWire cannot say: cut_arguments" in ran.stdout, "what was not tested is said"
+
+
+def test_each_fault_of_an_adapter_fails_the_test_that_names_it(tmp_path: Path) -> None:
+    expected = {f"{suite.__name__}::{test}" for suite, test in broken_adapters.FAULTS}
+    source = "from tests.testing.broken_adapters import *"
+    ran = run(tmp_path, source, *sorted(expected))
+    found = set(re.findall(r"^FAILED \S+?::(Test\w+::test_\w+)", ran.stdout, re.MULTILINE))
+    assert expected - found == set(), ran.stdout
+    slips = re.findall(r"^E .*\b(?:Type|Name|Attribute|Index)Error\b.*", ran.stdout, re.MULTILINE)
+    assert slips == [], "a broken adapter fails for another reason"
 
 
 def test_the_fixtures_are_there_without_being_asked_for(tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ class Endpoint:
         self._headers, self._redact = _seal(api_key, key_header, provider)
         self._timeout = _limits(timeout)
         self._clock = clock
-        self._transport = transport if isinstance(transport, Transport) else None
+        # A class has all that a transport has, and makes one.
+        is_transport = isinstance(transport, Transport) and not isinstance(transport, type)
+        self._transport = cast("Transport", transport) if is_transport else None
         self._make_transport = None if self._transport else _maker(transport)
         self._lock = threading.Lock()
         self._closed = False
