@@ -224,8 +224,10 @@ class CircuitOpenError(AetherError):
 
 
 class OutputError(AetherError):
-    """No answer was of the type that was asked for, though the model was shown what was wrong.
+    """No answer was of the type that was asked for.
 
+    The model was shown what was wrong as often as `output_retries` allows; after an answer that
+    was cut off or refused it was not asked again.
     `text` is the last answer and `response` the whole of it; `problems` says what is wrong with
     it. `messages` is the transcript, that answer included, and `usage` is what the run has used.
     """

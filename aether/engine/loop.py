@@ -5,7 +5,7 @@ It must not know how a model is called or a tool is run: those are the two steps
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aether.engine.context import RunContext
 from aether.engine.dispatch import dispatch_calls
@@ -13,10 +13,10 @@ from aether.engine.output import problems_of
 from aether.engine.steps import model_step
 from aether.errors import ToolLoopError
 from aether.llm.contracts import LLMProvider
-from aether.llm.messages import LLMRequest, LLMResponse
+from aether.llm.messages import FinishReason, LLMRequest, LLMResponse, Message
 from aether.tools.contracts import ToolResult
 
-__all__ = ["LASTING_CHOICES", "Progress", "next_request", "run_loop", "too_many_turns"]
+__all__ = ["Progress", "run_loop", "too_many_turns"]
 
 
 async def run_loop(
@@ -59,7 +59,7 @@ class Progress:
         self, request: LLMRequest, response: LLMResponse, results: Sequence[ToolResult]
     ) -> LLMRequest:
         """The request that tells the model the results, if the run has turns left."""
-        request = next_request(request, response, results)
+        request = _continued(request, response.message, *(result.message for result in results))
         self._tool_turns += 1
         if self._tool_turns >= self._run.max_tool_iterations:
             raise too_many_turns(request, self._run)
@@ -71,34 +71,36 @@ class Progress:
         output = self._run.output
         if output is None:
             return response
+        usage = self._run.usage
+        ended = _ENDED.get(response.finish_reason)
+        if ended is not None:  # also where what there is would do: more was to come
+            output.refuse(request, response, [ended], usage=usage)
         try:
             return output.check(response)
         except Exception as error:  # noqa: BLE001 - a type's validators are their author's code
             problems = problems_of(error)
-            ended = response.finish_reason in ("length", "content_filter")
-            if (
-                ended
-                or not isinstance(error, ValueError)
-                or self._retries >= self._run.output_retries
-            ):
-                output.refuse(request, response, problems, usage=self._run.usage, error=error)
+            if not isinstance(error, ValueError) or self._retries >= self._run.output_retries:
+                output.refuse(request, response, problems, usage=usage, error=error)
         self._retries += 1
         self.turn += 1
-        return output.ask_again(request, response, problems)
+        return _continued(request, *output.ask_again(response, problems))
 
 
-def next_request(
-    request: LLMRequest, response: LLMResponse, results: Sequence[ToolResult]
-) -> LLMRequest:
+def _continued(request: LLMRequest, *messages: Message) -> LLMRequest:
     """The request of the next turn. A forced choice of a tool holds for the first turn only."""
     choice = request.tool_choice
     return request.replace(
-        messages=(*request.messages, response.message, *(result.message for result in results)),
-        tool_choice=choice if choice in LASTING_CHOICES else None,
+        messages=(*request.messages, *messages),
+        tool_choice=choice if choice in _LASTING_CHOICES else None,
     )
 
 
-LASTING_CHOICES = (None, "auto", "none")
+_LASTING_CHOICES = (None, "auto", "none")
+
+_ENDED: Mapping[FinishReason | None, str] = {
+    "length": "it was cut off by the output limit (raise max_tokens)",
+    "content_filter": "the model, or its provider's content policy, refused it",
+}
 
 
 def too_many_turns(request: LLMRequest, run: RunContext) -> ToolLoopError:

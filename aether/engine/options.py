@@ -6,6 +6,7 @@ Argument beats environment beats default. It must not know the client.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, TypedDict
 
 from pydantic import ValidationError
@@ -106,7 +107,8 @@ def build_request(
         if "output_schema" in fields:
             raise TypeError("give either output= or output_schema=")
         if output.schema is not None:
-            fields["output_schema"] = output.schema
+            # A copy: the type is remembered, and a provider may change what it is given.
+            fields["output_schema"] = deepcopy(output.schema)
     choice = options.get("tool_choice")
     if choice is not None:
         _check_choice(choice, tools)

@@ -5,14 +5,16 @@ It must not know a provider: how a model is held to the schema is an adapter's m
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from inspect import isroutine
+from typing import Any, Literal, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import from_json, to_json
 
+from aether.engine.nulls import Nulls
 from aether.errors import InputError, OutputError
 from aether.llm.messages import LLMRequest, LLMResponse, Message, StructuredResponse
 from aether.llm.usage import TokenUsage
@@ -20,8 +22,8 @@ from aether.tools.typed_dicts import readable
 
 __all__ = ["OutputType", "output_type", "problems_of"]
 
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)\n?\s*```", re.DOTALL)
 _VALUE = "value"
+_MAX_NAME = 100
 _MAX_PROBLEMS = 20
 _MAX_MESSAGE = 300
 
@@ -29,9 +31,16 @@ _MAX_MESSAGE = 300
 def output_type(form: Any) -> OutputType:
     """What is known of a type, remembered for the latest 128. `InputError` if it has no schema."""
     try:
-        return _remembered(form)
-    except TypeError:  # one that cannot be hashed
+        hash(form)
+    except TypeError:
         return OutputType(form)
+    return _remembered(form, repr(form))
+
+
+@lru_cache(maxsize=128)
+def _remembered(form: Any, _: str) -> OutputType:
+    """Told apart by their text as well: `A | B` equals `B | A`, but prefers the other."""
+    return OutputType(form)
 
 
 class OutputType:
@@ -43,51 +52,52 @@ class OutputType:
 
     def __init__(self, form: Any) -> None:
         self.form = form
-        self.name = getattr(form, "__name__", None) or str(form)
+        self.name = form.__name__ if isinstance(form, type) else str(form)[:_MAX_NAME]
         self.schema: dict[str, Any] | None = None
         if form is str:
             return
+        if isinstance(form, str) or isroutine(form):
+            raise InputError(f"output= takes a type, and {form!r} is none.")
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(readable(form))
-            schema = self._adapter.json_schema()
+            inner = self._adapter.json_schema(schema_generator=_SchemaGenerator)
+            if _is_lazy(self._adapter.core_schema):
+                raise TypeError("an Iterable is checked as it is read; take a list")  # noqa: TRY301 - as pydantic's
         except Exception as error:
+            reason = " ".join(str(getattr(error, "message", error)).split())  # pydantic's own words
             raise InputError(
-                f"output={self.name} cannot be described to a model: "
-                f"{' '.join(str(error).split())[:_MAX_MESSAGE]}"
+                f"output={self.name} cannot be described to a model: {reason[:_MAX_MESSAGE]}"
             ) from error
-        self._wrapped = schema.get("type") != "object"
+        definitions: dict[str, Any] = inner.pop("$defs", {})
+        self._nulls = Nulls(inner, definitions)
+        target = self._nulls.followed(inner)  # a type that contains itself is a reference
+        self._wrapped = target.get("type") != "object"
         if self._wrapped:
-            definitions = schema.pop("$defs", None)
-            schema = {
+            target = {
                 "type": "object",
-                "properties": {_VALUE: schema},
+                "properties": {_VALUE: inner},
                 "required": [_VALUE],
                 "additionalProperties": False,
             }
-            if definitions:
-                schema["$defs"] = definitions
-        self.schema = schema
+        self.schema = {**target, "$defs": definitions} if definitions else target
 
     def read(self, text: str) -> Any:
         """The value that the text holds as JSON, in a code fence or not.
 
         Raises `pydantic.ValidationError` if it has another type, and `ValueError` if it is no
-        JSON. A `null` where the type takes none and can do without counts as left out: a provider
-        whose schemas have no optional properties makes them nullable.
+        JSON. A `null` for a property whose type takes none and that can be left out counts as
+        left out: a provider whose schemas have no optional properties makes them nullable.
         """
         if self.schema is None:
             return text
-        document = _unfenced(text)
+        value = from_json(_unfenced(text), allow_inf_nan=False)
+        if self._wrapped and isinstance(value, dict) and value.keys() == {_VALUE}:
+            value = value[_VALUE]
         try:
-            return self._validate(document)
-        except ValidationError as error:
-            value = from_json(document)
-            if not _without_nulls(value, self._locations(error)):
-                raise
-            try:
-                return self._validate(to_json(value).decode())
-            except ValidationError:
-                raise error from None
+            # First without unknown names: of a union, they may be those of another alternative.
+            return self._fitted(value, extra="forbid")
+        except ValidationError:
+            return self._fitted(value, extra=None)
 
     def preview(self, text: str) -> Any:
         """The value so far as plain JSON, not checked; `None` before it has begun.
@@ -99,14 +109,17 @@ class OutputType:
         document = text.lstrip()
         if document.startswith("```"):
             document = document.partition("\n")[2]
-        document = document.rstrip("0123456789.eE+-")
+        before = document.rstrip("0123456789.eE+-")
+        if before.endswith(("[", ",", ":", " ", "\t", "\n", "\r")) or not before:
+            document = before
         try:
-            value = from_json(document, allow_partial="trailing-strings")
+            value = from_json(document, allow_inf_nan=False, allow_partial="trailing-strings")
         except ValueError:
             return None
-        if self._wrapped:
-            return value.get(_VALUE) if isinstance(value, dict) else None
-        return value
+        if self._wrapped and isinstance(value, dict) and value.keys() <= {_VALUE}:
+            return value.get(_VALUE)
+        begun = isinstance(value, dict) or (self._wrapped and isinstance(value, list))
+        return value if begun else None  # prose may begin with a number
 
     def check(self, response: LLMResponse) -> StructuredResponse[Any]:
         """The response with its output. Raises as `read` does."""
@@ -114,18 +127,15 @@ class OutputType:
         fields = {**response.__dict__, "output": value}
         return StructuredResponse.model_construct(response.model_fields_set, **fields)
 
-    def ask_again(
-        self, request: LLMRequest, response: LLMResponse, problems: Sequence[str]
-    ) -> LLMRequest:
-        """The request that shows the model what is wrong with its answer."""
+    def ask_again(self, response: LLMResponse, problems: Sequence[str]) -> tuple[Message, Message]:
+        """The messages that show the model what is wrong with its answer."""
         listed = "\n".join(f"- {problem}" for problem in problems)
         said = (
             f"This answer does not fit:\n{listed}\nAnswer again, with nothing but one JSON object "
             f"that follows this JSON Schema:\n{to_json(self.schema).decode()}"
         )
-        answer = response.message if response.text else _NO_ANSWER
-        messages = (*request.messages, answer, Message("user", said))
-        return request.replace(messages=messages)
+        answer = response.message if response.text.strip() else _NO_ANSWER
+        return answer, Message("user", said)
 
     def refuse(
         self,
@@ -134,44 +144,42 @@ class OutputType:
         problems: Sequence[str],
         *,
         usage: TokenUsage,
-        error: Exception,
+        error: Exception | None = None,
     ) -> NoReturn:
         """Raise the error of a run that got no answer of the type."""
-        why = "; ".join(problems[:3])
-        if response.finish_reason == "length":
-            why = "it was cut off by the output limit. Raise max_tokens."
-        elif response.finish_reason == "content_filter":
-            why = "the model, or its provider's content policy, refused it."
         raise OutputError(
-            f"The answer is not the {self.name} that was asked for: {why} The last answer is in "
-            "error.text.",
+            f"The answer is not the {self.name} that was asked for: {'; '.join(problems[:3])}. "
+            "The last answer is in error.text.",
             response=response,
             problems=problems,
             messages=(*request.messages, response.message),
             usage=usage,
         ) from error
 
-    def _validate(self, document: str) -> Any:
-        if not self._wrapped:
-            return self._adapter.validate_json(document)
-        value = from_json(document)
-        if isinstance(value, Mapping) and value.keys() == {_VALUE}:
-            value = value[_VALUE]
-        return self._adapter.validate_json(to_json(value))
+    def _fitted(self, value: Any, *, extra: Literal["forbid"] | None) -> Any:
+        try:
+            return self._validated(value, extra)
+        except ValidationError as error:
+            places = [problem["loc"] for problem in error.errors(include_url=False)]
+            less = self._nulls.left_out(value, places)
+            if less is None:
+                raise
+            try:
+                return self._validated(less, extra)
+            except ValidationError:
+                raise error from None
 
-    def _locations(self, error: ValidationError) -> list[tuple[Any, ...]]:
-        """Where the errors are that a null made, from the document's root."""
-        above = (_VALUE,) if self._wrapped else ()
-        return [
-            (*above, *problem["loc"])
-            for problem in error.errors(include_url=False)
-            if problem["input"] is None
-        ]
+    def _validated(self, value: Any, extra: Literal["forbid"] | None) -> Any:
+        """JSON allows of more than Python values do: a date is a text there, a set a list."""
+        return self._adapter.validate_json(to_json(value), extra=extra)
+
+
+class _SchemaGenerator(GenerateJsonSchema):
+    # A default that has no JSON form is left out: it is used all the same.
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's
 
 
 _NO_ANSWER = Message("assistant", "(no answer)")
-
-_remembered = lru_cache(maxsize=128, typed=True)(OutputType)
 
 
 def problems_of(error: Exception) -> list[str]:
@@ -189,23 +197,17 @@ def problems_of(error: Exception) -> list[str]:
 
 
 def _unfenced(text: str) -> str:
-    fenced = _FENCE.fullmatch(text.strip())
-    return text.strip() if fenced is None else fenced[1]
+    text = text.strip()
+    if text.startswith("```") and text.endswith("```"):
+        opening, newline, inside = text[:-3].partition("\n")
+        language = opening[3:].strip()
+        if newline and (not language or language.isalnum()):
+            return inside
+    return text
 
 
-def _without_nulls(value: Any, locations: Sequence[tuple[Any, ...]]) -> bool:
-    """Take the nulls at these places out of their objects; whether there were any."""
-    taken = False
-    for location in locations:
-        holder, at = None, value
-        name: Any = None
-        for step in location:  # a step may also be the name of a union's branch
-            inside = (isinstance(at, dict) and step in at) or (
-                isinstance(at, list) and isinstance(step, int) and step < len(at)
-            )
-            if inside:
-                holder, name, at = at, step, at[step]
-        if at is None and isinstance(holder, dict):
-            del holder[name]
-            taken = True
-    return taken
+def _is_lazy(core_schema: Any) -> bool:
+    """Whether pydantic checks a part of the value only when that is iterated over."""
+    if isinstance(core_schema, dict):
+        return core_schema.get("type") == "generator" or any(map(_is_lazy, core_schema.values()))
+    return isinstance(core_schema, list | tuple) and any(map(_is_lazy, core_schema))

@@ -241,7 +241,7 @@ class LLMResponse(Data):
 class StructuredResponse(LLMResponse, Generic[T]):
     """A response to a call with `output=T`: its text is JSON, and `output` the value of it."""
 
-    output: T
+    output: T  # pyright: ignore[reportGeneralTypeIssues]  # it must be given: `None` may be no T
 
 
 @dataclass(slots=True)

@@ -3,10 +3,16 @@
 mypy and pyright read it, both strict; test_sample.py runs it on a provider without a model.
 """
 
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, assert_type
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, TypedDict, assert_type
+
+from pydantic import BaseModel
 
 from aether import (
     Aether,
@@ -21,8 +27,8 @@ from aether import (
     register_provider,
     register_tool,
 )
-from aether.agent import AgentResult
-from aether.errors import CircuitOpenError, ProviderError
+from aether.agent import AgentResult, StructuredResult
+from aether.errors import CircuitOpenError, OutputError, ProviderError
 from aether.events import REQUEST_COMPLETE, Event, EventBus
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider, Usage
@@ -39,6 +45,7 @@ from aether.llm.contracts import (
     TokenUsage,
     ToolCall,
 )
+from aether.llm.messages import StructuredChunk, StructuredResponse
 from aether.memory.session import Session
 from aether.registry import Registry
 from aether.sync import SyncAether
@@ -131,6 +138,116 @@ async def use_the_client(provider: LLMProvider) -> None:
         assert_type(client.usage.by_model, dict[str, TokenUsage])
         assert len(seen) == 1 + 2
         await client.warm_up()
+
+
+class Recipe(BaseModel):
+    title: str
+    minutes: int = 10
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class City(TypedDict):
+    name: str
+
+
+class Mood(Enum):
+    GOOD = "good"
+    BAD = "bad"
+
+
+async def use_types_of_output(answering: Callable[[str], LLMProvider]) -> None:
+    async with Aether(answering('{"title": "Pancakes"}')) as client:
+        assert_type(await client.ask("?", output=Recipe), Recipe)
+        response = await client.complete("?", output=Recipe, tools=[sample_add], output_retries=1)
+        assert_type(response, StructuredResponse[Recipe])
+        assert_type(response.output, Recipe)
+        assert_type(response.text, str)
+        async with client.stream("?", output=Recipe) as chunks:
+            async for chunk in chunks:
+                assert_type(chunk, StructuredChunk[Recipe])
+                assert_type(chunk.output, Recipe | None)
+                assert_type(chunk.partial, Any)
+                assert_type(chunk.is_partial, bool)
+
+        session = client.session("one")
+        assert_type(await session.ask("?", output=Recipe), Recipe)
+        assert_type(await session.complete("?", output=Recipe), StructuredResponse[Recipe])
+        async for piece in session.stream("?", output=Recipe):
+            assert_type(piece, StructuredChunk[Recipe])
+
+        cook = Agent("cook", client=client)
+        result = await cook.run("?", output=Recipe)
+        assert_type(result, StructuredResult[Recipe])
+        assert_type(result.output, Recipe)
+        plain: AgentResult = result
+        assert_type(plain.text, str)
+        async for piece in cook.stream("?", output=Recipe):
+            assert_type(piece, StructuredChunk[Recipe])
+
+        try:
+            await client.ask("?", output=Point, output_retries=0)
+        except OutputError as error:
+            assert_type(error.text, str)
+            assert_type(error.problems, list[str])
+            assert_type(error.messages, list[Message])
+            assert_type(error.usage, TokenUsage | None)
+            assert_type(error.response, LLMResponse | None)
+
+    async with Aether(answering('{"value": {"x": 1}}')) as client:
+        assert_type(await client.ask("?", output=Point | None), Point | None)
+        assert_type(await client.ask("?", output=Point | list[Point]), Point | list[Point])
+        assert_type(await client.ask("?", output=dict[str, Point]), dict[str, Point])
+    async with Aether(answering('{"name": "Rome"}')) as client:
+        assert_type(await client.ask("?", output=City), City)
+    async with Aether(answering('{"value": "good"}')) as client:
+        assert_type(await client.ask("?", output=Mood), Mood)
+        mood = await client.ask("?", output=Literal["good", "bad"])
+        assert_type(mood, Literal["good", "bad"])
+        assert_type(await client.ask("?", output=str), str)
+        assert_type(await client.ask("?", output=str | None), str | None)
+    async with Aether(answering('{"value": 1}')) as client:
+        assert_type(await client.ask("?", output=int), int)
+        response_of = await client.complete("?", output=Literal[1, 2] | None)
+        assert_type(response_of.output, Literal[1, 2] | None)
+        async for number in client.stream("?", output=int | None):
+            assert_type(number, StructuredChunk[int | None])
+    async with Aether(answering('{"value": [1]}')) as client:
+        assert_type(await client.ask("?", output=list[int]), list[int])
+        assert_type(await client.ask("?", output=tuple[int, ...]), tuple[int, ...])
+
+
+def use_types_of_output_blocking(provider: LLMProvider) -> None:
+    client = Aether(provider)
+    assert_type(client.sync.ask("?", output=Recipe), Recipe)
+    assert_type(client.sync.complete("?", output=Recipe), StructuredResponse[Recipe])
+    for chunk in client.sync.stream("?", output=Recipe):
+        assert_type(chunk, StructuredChunk[Recipe])
+    session = client.sync.session("one")
+    assert_type(session.ask("?", output=Recipe), Recipe)
+    assert_type(session.complete("?", output=Recipe).output, Recipe)
+    for chunk in session.stream("?", output=Recipe):
+        assert_type(chunk.output, Recipe | None)
+    client.sync.close()
+
+
+async def use_what_type_checkers_refuse(client: Aether) -> None:
+    """Run by nobody: each call is an error to both type checkers, or the comment would be one."""
+    schema = {"type": "object"}
+    await client.ask("?", output=5)  # type: ignore[call-overload]  # a value is no type
+    await client.ask("?", output=Recipe(title="x"))  # type: ignore[call-overload]  # nor is this
+    await client.ask("?", output=schema)  # type: ignore[call-overload]  # that is output_schema
+    await client.ask("?", output=int, retries=1)  # type: ignore[call-overload]  # no such option
+    await client.ask("?", output=int, output_retries="1")  # type: ignore[call-overload]  # a text
+    client.stream_text("?", output=Recipe)  # type: ignore[call-arg]  # text has one type
+
+
+async def use_the_one_liner() -> None:
+    assert_type(await ask("?"), str)
+    assert_type(await ask("?", output=int | None), int | None)
 
 
 async def use_sessions(provider: LLMProvider) -> None:

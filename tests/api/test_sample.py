@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,11 +16,12 @@ from aether.testing import FakeProvider
 
 
 @pytest.fixture
-def sample(aether_registry: Registry) -> ModuleType:
+def sample(aether_registry: Registry, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec = importlib.util.spec_from_file_location("sample", Path(__file__).with_name("sample.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "sample", module)  # where its classes look for their names
     spec.loader.exec_module(module)
     return module
 
@@ -31,10 +33,12 @@ async def test_async_calls(sample: ModuleType) -> None:
     await sample.use_decorators()
     async with Aether(FakeProvider()) as client:
         await sample.use_agents(client)
+    await sample.use_types_of_output(FakeProvider)
 
 
 def test_blocking_calls(sample: ModuleType) -> None:
     sample.use_it_blocking(FakeProvider())
+    sample.use_types_of_output_blocking(FakeProvider('{"title": "Pancakes"}'))
 
 
 def test_configurations(sample: ModuleType) -> None:

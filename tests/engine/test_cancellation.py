@@ -143,7 +143,9 @@ async def _cancel_after(
 ) -> bool:
     """Whether the run was still under way, and so was cancelled."""
     transport = Suspending()
-    config = ProviderConfig("openai", model="m", api_key="a-key", transport=transport)
+    config = ProviderConfig(
+        "openai", model="m", api_key="a-key", transport=transport, options={"api": "chat"}
+    )
     seen: list[Event] = []
 
     async def slow(event: Event) -> None:

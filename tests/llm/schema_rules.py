@@ -5,6 +5,7 @@ And what values a rewritten schema allows: whether one fits, and strategies that
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import strategies as st
@@ -141,7 +142,8 @@ def instances(schema: Schema, root: Schema, depth: int = 8) -> st.SearchStrategy
     """Values that a rewritten schema of a provider that closes objects allows."""
     schema = resolved(schema, root)
     if "anyOf" in schema:
-        choices = schema["anyOf"]
+        # `typing` may give back a union that it has seen before, in the order of that one.
+        choices = sorted(schema["anyOf"], key=json.dumps)
         if depth <= 0 and {"type": "null"} in choices:
             return st.none()
         return st.one_of([instances(each, root, depth - 1) for each in choices])

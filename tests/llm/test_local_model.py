@@ -12,10 +12,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field, TypeAdapter
 
+from aether import Aether
 from aether.errors import BadRequestError, ContextLengthError
 from aether.extensions.llm.local import LocalProvider
 from aether.llm.contracts import CallContext, LLMRequest, Message
@@ -189,6 +191,45 @@ async def test_schema_that_the_engine_takes_wrongly_is_held_all_the_same(
     response = await provider.complete(request("JSON!", output_schema=outer, max_tokens=40))
     assert response.finish_reason == "length" or json.loads(response.text).keys() == {"v"}
     assert capfd.readouterr().err == ""
+
+
+class Person(BaseModel):
+    name: str = Field(max_length=20)
+    year: int = Field(ge=1000, le=2000)
+    kind: Literal["person", "place"]
+    code: str | None = Field(default=None, pattern=r"^\d{2}$")
+
+
+FORMS: list[Any] = [
+    Person,
+    Literal["yes", "no"],
+    bool | None,
+    Annotated[list[bool], Field(max_length=3)],
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_answer_is_of_the_type_at_the_first_try(provider: LocalProvider, form: Any) -> None:
+    client = Aether(provider)  # not closed: the engine is that of all these tests
+    value = await client.ask("Ada Lovelace?", output=form, output_retries=0, max_tokens=200, seed=1)
+    assert TypeAdapter(form).validate_python(value) == value
+
+
+async def test_stream_shows_the_value_as_it_comes(provider: LocalProvider) -> None:
+    client = Aether(provider)
+    stream = client.stream("Ada?", output=Person, output_retries=0, max_tokens=200, seed=1)
+    *deltas, final = [chunk async for chunk in stream]
+    assert final.output is not None
+    partials = [chunk.partial for chunk in deltas]
+    assert partials[0] in ({}, None)
+    assert Person.model_validate(partials[-1]) == final.output
+
+
+async def test_with_tools_the_reply_is_of_the_schema_or_a_call(provider: LocalProvider) -> None:
+    response = await provider.complete(
+        request("Who was Ada?", tools=[ADD], output_schema=PERSON, max_tokens=200)
+    )
+    assert response.tool_calls or json.loads(response.text).keys() == PERSON["properties"].keys()
 
 
 async def test_several_at_once(provider: LocalProvider) -> None:

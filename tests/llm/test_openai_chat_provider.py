@@ -300,10 +300,10 @@ async def test_a_named_transport_is_made_late_and_closed(
     assert registered[0].closed == 1
 
 
-async def test_a_transports_class_makes_one_that_is_closed() -> None:
+async def test_a_transports_class_makes_one_that_is_closed(transport: ScriptedTransport) -> None:
     made: list[ScriptedTransport] = []
 
-    class Counted(ScriptedTransport):
+    class Counted(type(transport)):  # type: ignore[misc] # a fixture's class cannot be imported
         def __init__(self) -> None:
             super().__init__()
             made.append(self)
@@ -312,7 +312,7 @@ async def test_a_transports_class_makes_one_that_is_closed() -> None:
     with pytest.raises(IndexError):  # its script is empty
         await provider.complete(request())
     await provider.aclose()
-    assert [transport.closed for transport in made] == [1]
+    assert [each.closed for each in made] == [1]
 
 
 async def test_a_given_transport_is_left_open(transport: ScriptedTransport) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from aether.errors import InputError
 from aether.extensions.llm._vendors import ELSEWHERE, OPENAI, VENDORS, Vendor
-from aether.extensions.llm._wire.json_schema import is_strict
 from aether.extensions.llm._wire.openai_chat import ChatCodec, render_request
 from aether.llm.contracts import (
     AudioPart,
@@ -289,30 +288,6 @@ def test_a_model_known_to_have_no_schemas_answers_by_a_tool(
     monkeypatch.setattr("aether.extensions.llm._wire.openai_chat.profile_for", lambda _: profile)
     request = LLMRequest([Message("user", "hi")], output_schema=CLOSED)
     assert ChatCodec(OPENAI).output_mode(request, "m") == "tool"
-
-
-_CLOSED = {"type": "object", "properties": {}, "additionalProperties": False}
-
-
-@pytest.mark.parametrize(
-    ("schema", "strict"),
-    [
-        (_CLOSED, True),
-        ({"type": "array", "items": _CLOSED}, False),
-        ({**_CLOSED, "anyOf": [{"type": "object"}]}, False),
-        ({**_CLOSED, "properties": {"a": {"type": "object"}}, "required": ["a"]}, False),
-        ({**_CLOSED, "properties": {"a": _CLOSED}, "required": ["a"]}, True),
-        ({**_CLOSED, "properties": {"a": {"default": 1}}, "required": ["a"]}, False),
-        ({**_CLOSED, "properties": {"a": {"$ref": "#"}}, "required": ["a"]}, True),
-        ({**_CLOSED, "properties": {"a": {"$ref": "#", "title": ""}}, "required": ["a"]}, False),
-        ({**_CLOSED, "$defs": {"x": {"type": "object"}}}, False),
-        ({**_CLOSED, "properties": []}, False),
-        ({**_CLOSED, "properties": {"a": {}}, "required": 1}, False),
-        ([], False),
-    ],
-)
-def test_strict_schemas_are_told_from_others(schema: Any, strict: bool) -> None:
-    assert is_strict(schema) is strict
 
 
 def test_parts_are_written_in_their_order() -> None:

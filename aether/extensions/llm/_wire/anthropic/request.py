@@ -107,13 +107,10 @@ def _add_options(
 def _add_tools(body: dict[str, Any], request: LLMRequest) -> None:
     body["tools"] = [_tool(tool) for tool in request.tools]
     choice = _tool_choice(request)
-    if request.parallel_tool_calls is False and choice is None:
-        choice = {"type": "auto"}
-    if choice is None:
-        return
-    if request.parallel_tool_calls is False and choice["type"] != "none":
-        choice["disable_parallel_tool_use"] = True
-    body["tool_choice"] = choice
+    if request.parallel_tool_calls is False and (choice is None or choice["type"] != "none"):
+        choice = {"type": "auto", **(choice or {}), "disable_parallel_tool_use": True}
+    if choice is not None:
+        body["tool_choice"] = choice
 
 
 def _tool(tool: ToolSpec) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 A thought's signature belongs to the part that it came with: it is neither moved nor merged, and a
 part without any text may carry one ("Thought signatures" in Gemini's documentation). Where the
 text and the calls of a message would not give back what came, its parts are kept as they came.
+It must not know the rest of a request.
 """
 
 from __future__ import annotations

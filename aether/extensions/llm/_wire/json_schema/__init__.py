@@ -1,4 +1,4 @@
-"""JSON Schemas rewritten to the subsets that providers take, and their answers mapped back.
+"""JSON Schemas rewritten to the subsets that providers take.
 
 Pure functions: a schema goes in as a caller's validator wrote it, and is never changed in place.
 What comes out is what one provider takes, or `None` where it has no form of its own for the
@@ -9,24 +9,14 @@ allows less, but for what a validator ignores: properties that nobody asked for.
 
 from __future__ import annotations
 
-from aether.extensions.llm._wire.json_schema.anthropic import (
-    anthropic_schema,
-    input_schema,
-    within_anthropic_limits,
-)
+from aether.extensions.llm._wire.json_schema.anthropic import anthropic_schema, input_schema
 from aether.extensions.llm._wire.json_schema.gemini import gemini_parameters, gemini_schema
-from aether.extensions.llm._wire.json_schema.openai import StrictSchema, is_strict, strict_schema
-from aether.extensions.llm._wire.json_schema.wrapping import Wrapped, wrapped
+from aether.extensions.llm._wire.json_schema.openai import strict_schema
 
 __all__ = [
-    "StrictSchema",
-    "Wrapped",
     "anthropic_schema",
     "gemini_parameters",
     "gemini_schema",
     "input_schema",
-    "is_strict",
     "strict_schema",
-    "within_anthropic_limits",
-    "wrapped",
 ]

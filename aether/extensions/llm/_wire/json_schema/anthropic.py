@@ -1,13 +1,13 @@
-"""Anthropic's subset for answers and strict tools, and plain tools, which take any schema.
+"""Anthropic's subset for answers, and the parameters of tools, which may be any object.
 
 The rules are those of the guide "Structured outputs", section "JSON Schema limitations", and what
 the vendor's SDK makes of schemas: objects are closed, bounds are refused with a 400 and so told in
 the description, constants stand without a type, and nothing may refer to itself.
+It must not know what a schema is for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aether.extensions.llm._wire.json_schema.reading import (
@@ -16,10 +16,10 @@ from aether.extensions.llm._wire.json_schema.reading import (
     explicit_root,
     resolve,
 )
-from aether.extensions.llm._wire.json_schema.remembering import remembered
+from aether.extensions.llm._wire.json_schema.remembering import rewritten
 from aether.extensions.llm._wire.json_schema.walking import BOUNDS, Walk, described
 
-__all__ = ["anthropic_schema", "input_schema", "within_anthropic_limits"]
+__all__ = ["anthropic_schema", "input_schema"]
 
 _FORMATS = frozenset(
     {
@@ -28,46 +28,22 @@ _FORMATS = frozenset(
     }
 )
 _UNIONS = ("oneOf", "anyOf", "allOf")
-_MOST_SCHEMAS = 20
 _MOST_OPTIONAL = 24
 _MOST_UNIONS = 16
 _DEEPEST = 100  # of objects, arrays, alternatives and references
 
 
-@remembered
 def anthropic_schema(schema: Any) -> dict[str, Any] | None:
-    """The schema for `output_config.format` or a strict tool; `None` where it cannot say the same.
+    """The schema for `output_config.format`; `None` where it cannot say the same.
 
-    What the model writes under it needs no mapping back. `None` for a root that is no object (see
-    `wrapped`), free mappings, values of any type, schemas that refer to themselves or to nothing,
-    and for one that alone is beyond the limits of a request: see `within_anthropic_limits`.
+    `None` for a root that is no object, free mappings, values of any type, schemas that refer to
+    themselves or to nothing, and for one beyond the API's limits.
     """
-    if not isinstance(schema, Mapping):
-        return None
-    try:
-        written = _AnthropicWalk(schema).rewritten()
-    except Unsupported:
-        return None
-    fits = written.get("type") == "object" and within_anthropic_limits([written])
-    return written if fits else None
-
-
-def within_anthropic_limits(schemas: Iterable[dict[str, Any]]) -> bool:
-    """Whether one request may carry all of these rewritten schemas, strict tools and answer.
-
-    The API counts over all of them: 20 schemas, 24 optional properties, 16 of several types.
-    """
-    try:
-        counts = [_counted(schema, schema, {}) for schema in schemas]
-    except Unsupported:
-        return False
-    optional, unions = (sum(count[number] for count in counts) for number in (0, 1))
-    few = optional <= _MOST_OPTIONAL and unions <= _MOST_UNIONS
-    return few and len(counts) <= _MOST_SCHEMAS
+    return rewritten(schema, _AnthropicWalk)
 
 
 def input_schema(parameters: Schema) -> dict[str, Any]:
-    """The parameters of a tool that is not strict: any schema whose root is a plain object.
+    """The parameters of a tool: any schema whose root is a plain object.
 
     Alternatives at the root are refused with a 400 ("does not support oneOf, allOf, or anyOf at
     the top level"), so they are told in the description; the tool's own validation holds to them.
@@ -86,6 +62,14 @@ def input_schema(parameters: Schema) -> dict[str, Any]:
 
 class _AnthropicWalk(Walk):
     told = BOUNDS | {"prefixItems"}
+
+    def rewritten(self) -> dict[str, Any]:
+        written = super().rewritten()
+        optional, unions = _counted(written, written, {})
+        few = optional <= _MOST_OPTIONAL and unions <= _MOST_UNIONS
+        if written.get("type") != "object" or not few:
+            raise Unsupported(self.document)
+        return written
 
     def keeps(self, key: str, value: Any, types: tuple[str, ...]) -> bool:
         if key == "minItems":

@@ -4,6 +4,7 @@ They exclude `responseSchema` and `parameters`, the older subset of OpenAPI, whi
 needs. The keywords are those that the API's reference lists for `responseJsonSchema`: what it does
 not list is passed over there, and so told in the description. Constants become enums, which hold
 texts and numbers only, a `$ref` stands alone, and only optional properties may lead to a cycle.
+It must not know what a schema is for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from aether.extensions.llm._wire.json_schema.reading import (
     explicit_root,
     subschemas,
 )
-from aether.extensions.llm._wire.json_schema.remembering import remembered
+from aether.extensions.llm._wire.json_schema.remembering import rewritten
 from aether.extensions.llm._wire.json_schema.walking import BOUNDS, Walk, described
 
 __all__ = ["gemini_parameters", "gemini_schema"]
@@ -26,21 +27,14 @@ __all__ = ["gemini_parameters", "gemini_schema"]
 _KEPT = frozenset({"format", "minItems", "maxItems", "minimum", "maximum"})
 
 
-@remembered
 def gemini_schema(schema: Any) -> dict[str, Any] | None:
     """The schema for `responseJsonSchema`, beside `responseMimeType: application/json`.
 
-    What the model writes under it needs no mapping back. A required property that leads to a
-    cycle becomes optional, as the API wants it: the caller's validation misses it where the model
-    leaves it out. `None` for a schema that refers to nothing, that no value fits, or that is out
-    of all proportion.
+    A required property that leads to a cycle becomes optional, as the API wants it: the caller's
+    validation misses it where the model leaves it out. `None` for a schema that refers to nothing,
+    that no value fits, or that is out of all proportion.
     """
-    if not isinstance(schema, Mapping):
-        return None
-    try:
-        return _GeminiWalk(schema).rewritten()
-    except Unsupported:
-        return None
+    return rewritten(schema, _GeminiWalk)
 
 
 def gemini_parameters(parameters: Schema) -> dict[str, Any] | None:

@@ -1,45 +1,39 @@
 """Schemas that were rewritten before: a client sends the same few with each of its requests.
 
-Rewriting costs some ten times as much as the JSON of a schema, and twenty tools need it twenty
-times. What is remembered is text, from the text of the schema: dicts may be changed by whoever
-holds them, and two that are equal may list their properties in different orders, which a model
-follows.
+What is remembered is text, from the text of the schema: dicts may be changed by whoever holds
+them, and two that are equal may list their properties in different orders, which a model follows.
+It must not know a provider.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
-__all__ = ["remembered"]
+from aether.extensions.llm._wire.json_schema.reading import Unsupported
+from aether.extensions.llm._wire.json_schema.walking import Walk
 
-_MOST = 128
+__all__ = ["rewritten"]
 
 
-def remembered(
-    rewrite: Callable[[Any], dict[str, Any] | None],
-) -> Callable[[Any], dict[str, Any] | None]:
-    """The same function, which works once for each schema of the latest ones.
+def rewritten(schema: Any, walk: Callable[[Any], Walk]) -> dict[str, Any] | None:
+    """The schema in the subset of the walk; `None` where it has no form there.
 
-    Its results are the caller's own. A schema that is no JSON is rewritten each time.
+    What is no JSON counts as its text. The result is the caller's own.
     """
+    try:
+        text = json.dumps(schema, default=str)
+    except (TypeError, ValueError, RecursionError):  # names that are no text; one without an end
+        return None
+    written: dict[str, Any] | None = json.loads(_remembered(text, walk))
+    return written
 
-    @functools.lru_cache(maxsize=_MOST)
-    def rewritten(text: str) -> str | None:
-        written = rewrite(json.loads(text))
-        return None if written is None else json.dumps(written)
 
-    @functools.wraps(rewrite)
-    def remembering(schema: Any) -> dict[str, Any] | None:
-        try:
-            written = rewritten(json.dumps(schema))
-        except (TypeError, ValueError, RecursionError):
-            return rewrite(schema)
-        if written is None:
-            return None
-        found: dict[str, Any] = json.loads(written)
-        return found
-
-    return remembering
+@lru_cache(maxsize=128)
+def _remembered(text: str, walk: Callable[[Any], Walk]) -> str:
+    try:
+        return json.dumps(walk(json.loads(text)).rewritten())
+    except (Unsupported, RecursionError):
+        return "null"

@@ -135,5 +135,5 @@ def _response_format(schema: dict[str, Any], vendor: Vendor, model: str) -> dict
     if is_among(model, vendor.strict_models):
         strict = strict_schema(schema)
         if strict is not None:  # other schemas would be refused with it
-            described.update(schema=strict.schema, strict=True)
+            described.update(schema=strict, strict=True)
     return {"type": "json_schema", "json_schema": described}

@@ -17,7 +17,6 @@ from aether.errors import InputError
 from aether.extensions.llm._wire.conversation import paired
 from aether.extensions.llm._wire.media import check_url, data_url
 from aether.extensions.llm._wire.openai_responses.items import (
-    CALL_ARGUMENTS,
     CUSTOM_INPUT,
     Item,
     calls_in,
@@ -136,7 +135,7 @@ def _call(call: ToolCall, provider: str, position: int) -> Item:
     kind = state.get("type") if isinstance(state, dict) else None
     custom = call.arguments.get(CUSTOM_INPUT)
     if kind == "custom_tool_call" and isinstance(custom, str):
-        return {"type": kind, "call_id": call.id, "name": name, CALL_ARGUMENTS[kind]: custom}
+        return {"type": kind, "call_id": call.id, "name": name, "input": custom}
     try:
         arguments = to_json(call.arguments).decode()
     except ValueError as error:

@@ -119,6 +119,6 @@ def _format(schema: dict[str, Any], profile: ModelProfile) -> dict[str, Any]:
     return {
         "type": "json_schema",
         "name": _SCHEMA_NAME,
-        "schema": schema if strict is None else strict.schema,
+        "schema": schema if strict is None else strict,
         "strict": strict is not None,
     }
