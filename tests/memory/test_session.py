@@ -898,7 +898,7 @@ async def test_options_are_passed_on(call: str) -> None:
 
 async def test_an_unknown_option_is_an_error_and_leaves_no_trace(session: Session) -> None:
     with pytest.raises(TypeError, match="unknown option"):
-        await session.ask("hi", nonsense=1)  # type: ignore[call-arg]
+        await session.ask("hi", nonsense=1)  # type: ignore[call-overload]
     assert await session.history() == []
 
 

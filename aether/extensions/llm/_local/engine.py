@@ -175,7 +175,7 @@ class Engine:
     def _parameters(self, library: Any, path: Path) -> Any:
         parameters = library.CommonParams()
         parameters.model.path = str(path)
-        parameters.model_alias = self._model.name
+        parameters.model_alias = {self._model.name}
         parameters.n_parallel = self._n_parallel
         parameters.n_ctx = self._n_ctx * self._n_parallel  # the engine divides it among its slots
         parameters.cpuparams.n_threads = self._n_threads
