@@ -100,6 +100,8 @@ def settle_answer(
     entry.cache_read_tokens = source.cache_read_tokens
     entry.cache_write_tokens = source.cache_write_tokens
     entry.reasoning_tokens = source.reasoning_tokens
+    if isinstance(source, LLMResponse):
+        entry.cost_usd = source.cost_usd
     entry.state = "exact"
     if entry.input_tokens is None:
         entry.input_tokens = estimate_input_tokens(request)

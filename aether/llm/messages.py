@@ -212,6 +212,8 @@ class LLMResponse(Data):
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     reasoning: str | None = None
+    cost_usd: float | None = None
+    """What the provider says that the answer cost, where it says so."""
     request_id: str | None = None
     provider: str | None = None
     """The name of the provider that answered."""

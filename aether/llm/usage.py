@@ -70,6 +70,8 @@ class LedgerEntry:
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    """What the provider says that it cost, where it says so: that counts, not a table's price."""
     run_id: str | None = None
     request_id: str | None = None
     error: str | None = None

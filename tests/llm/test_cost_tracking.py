@@ -30,6 +30,7 @@ from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider, Usage
 from aether.extensions.llm.fake import FakeProvider
 from aether.extensions.llm.retrying import RetryingProvider
+from aether.llm.accounting import settle_answer
 from aether.llm.contracts import (
     CallContext,
     LedgerEntry,
@@ -424,6 +425,34 @@ class TestPrices:
         usage = Usage(prices=prices)
         assert (usage.total_cost_usd, usage.by_model, usage.uncertain_cost_usd) == (0.0, {}, 0.0)
         assert prices.loads == 0
+
+    async def test_what_the_provider_says_it_cost_counts_and_takes_no_table(self) -> None:
+        prices = Prices()
+        stack = tracking(an_answer(cost_usd=0.25), an_answer(), prices=prices)
+        await stack.complete(a_request())
+        assert (stack.usage.total_cost_usd, prices.loads) == (0.25, 0)
+        assert stack.usage.ledger[0].cost_usd == 0.25
+        await stack.complete(a_request())
+        assert (stack.usage.total_cost_usd, prices.loads) == (20.25, 1)
+        assert stack.usage.by_model[MODEL].cost_usd == 20.25
+
+    async def test_an_answer_in_parts_is_counted_once(self) -> None:
+        """Each part has an entry of its own, and the answer the sum of them."""
+
+        class InParts:
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                context = request.context
+                assert context is not None
+                for part in (an_answer(), an_answer(input_tokens=11, output_tokens=6)):
+                    entry = context.open_entry(provider="p", model=MODEL)
+                    settle_answer(entry, part, request)
+                return an_answer(input_tokens=21, output_tokens=11)
+
+        stack = CostTrackingProvider(InParts(), prices=Prices())
+        await stack.complete(a_request())
+        assert (stack.usage.total_requests, len(stack.usage.ledger)) == (1, 2)
+        assert (stack.usage.total_input_tokens, stack.usage.total_output_tokens) == (21, 11)
+        assert stack.usage.is_exact
 
     async def test_each_entry_is_priced_once(self) -> None:
         prices = Prices()

@@ -105,16 +105,24 @@ class Tally:
         """The costs, or `None` while entries wait for their price. Loads nothing."""
         return None if self._unpriced else self.costs()
 
-    def price(self) -> None:
-        """Load the prices, and price what waits for it. Blocks."""
+    def price(self, *, load: bool = False) -> None:
+        """Price what waits for it, and load the prices where that takes them or `load` says so."""
         with self._pricing:
-            if self._prices is None:
-                self._prices = default_registry.get(KIND, "genai")()
-            self._prices.load()
+            table = self._table() if load else None
             while self._unpriced:
                 model, entry = self._unpriced[0]
-                self._add_cost(model, self._prices.cost(entry))
+                if entry.cost_usd is not None:
+                    self._add_cost(model, Decimal(repr(entry.cost_usd)))
+                else:
+                    table = table or self._table()
+                    self._add_cost(model, table.cost(entry))
                 self._unpriced.popleft()  # at last: an error must not lose the entry
+
+    def _table(self) -> PriceSource:
+        if self._prices is None:
+            self._prices = default_registry.get(KIND, "genai")()
+        self._prices.load()
+        return self._prices
 
     def _add_entry(
         self, entry: LedgerEntry, request: LLMRequest, answer: LLMResponse | StreamChunk | None
@@ -123,7 +131,8 @@ class Tally:
             entry.model = answer.model or entry.model
             entry.provider = answer.provider or entry.provider
         model = entry.model or request.model or UNKNOWN_MODEL
-        reported = entry if answer is None else answer
+        # An answer that came in parts has the sum of their tokens, and each part its entry.
+        reported = entry if answer is None or entry.state == "exact" else answer
         if entry.state == "pending":
             entry.state = "unknown"
         elif entry.state == "exact" and None in (reported.input_tokens, reported.output_tokens):

@@ -193,7 +193,7 @@ class Usage:
     async def warm_up(self) -> None:
         """Load the prices now, in a worker thread."""
         if self.enabled:
-            await asyncio.to_thread(self._tally.price)
+            await asyncio.to_thread(self._tally.price, load=True)
 
     def add(
         self,

@@ -5,7 +5,7 @@ It must not know why it did.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from aether.llm.content import ContentPart, ProviderState, TextPart
 from aether.llm.messages import LLMResponse, Message
@@ -13,11 +13,13 @@ from aether.llm.usage import add_known
 
 __all__ = ["joined"]
 
+N = TypeVar("N", int, float)
+
 
 def joined(first: LLMResponse, second: LLMResponse) -> LLMResponse:
     """One response: texts and calls one behind the other, tokens added, the end of the second.
 
-    Input or output tokens that one of them did not report make the sum unknown.
+    Input or output tokens, or a cost, that one of them did not report make the sum unknown.
     """
     calls = [*first.tool_calls, *second.tool_calls]
     reasoning = (first.reasoning or "") + (second.reasoning or "")
@@ -31,6 +33,7 @@ def joined(first: LLMResponse, second: LLMResponse) -> LLMResponse:
             "cache_read_tokens": add_known(first.cache_read_tokens, second.cache_read_tokens),
             "cache_write_tokens": add_known(first.cache_write_tokens, second.cache_write_tokens),
             "reasoning_tokens": add_known(first.reasoning_tokens, second.reasoning_tokens),
+            "cost_usd": _both(first.cost_usd, second.cost_usd),
             "message": Message(
                 "assistant",
                 _content(first.message, second.message),
@@ -41,7 +44,7 @@ def joined(first: LLMResponse, second: LLMResponse) -> LLMResponse:
     )
 
 
-def _both(a: int | None, b: int | None) -> int | None:
+def _both(a: N | None, b: N | None) -> N | None:
     return None if a is None or b is None else a + b
 
 
