@@ -168,6 +168,20 @@ def test_aether_model_without_a_known_provider_is_a_plain_name(
         assert adapter.default_model == plain
 
 
+def test_a_misspelt_provider_in_aether_model_is_hinted_at(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM_PROVIDER", "fitted")
+    monkeypatch.setenv("AETHER_MODEL", "llama3:8b")
+    made()
+    assert caplog.messages == []
+    monkeypatch.setenv("AETHER_MODEL", "antropic:claude")
+    assert made().default_model == "antropic:claude"
+    (said,) = caplog.messages
+    assert "'antropic'" in said
+    assert "'anthropic'" in said
+
+
 def test_model_of_aether_model_may_have_a_colon_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AETHER_MODEL", "other:llama3:8b")
     assert made().default_model == "llama3:8b"

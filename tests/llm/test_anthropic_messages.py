@@ -109,6 +109,11 @@ def test_a_begun_answer_goes_to_older_and_unknown_models() -> None:
     assert turns(HI, begun, model="llama3")[-1] == ("assistant", "The answer is")
 
 
+def test_a_begun_answer_has_no_white_space_at_its_end() -> None:
+    made = turns(HI, Message("assistant", "Answer:\n "), model="claude-sonnet-4-5")
+    assert made[-1] == ("assistant", "Answer:")
+
+
 # System text in the middle
 
 ANSWER = Message("assistant", "yes")
@@ -187,6 +192,11 @@ def test_a_result_may_hold_images_and_documents() -> None:
     assert [each["type"] for each in blocks[0]["content"]] == ["text", "image", "document"]
 
 
+def test_a_failure_with_an_image_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Message 3 \(tool\)"):
+        body(HI, calls("a"), result("a", [TextPart(text="See."), PIXEL], is_error=True))
+
+
 def test_results_that_do_not_fit_their_calls_are_refused() -> None:
     with pytest.raises(InputError, match="Message 3"):
         body(HI, calls("a"), result("b"))
@@ -202,6 +212,19 @@ def test_the_id_of_any_provider_becomes_one_that_is_taken_and_still_pairs(call_i
     assert sent.isascii()
     assert sent.replace("-", "").replace("_", "").isalnum() or set(sent) <= {"-", "_"}
     assert turns(HI, calls(call_id), result(call_id)) == made
+
+
+def test_an_id_that_comes_again_in_a_later_turn_becomes_another_and_still_pairs() -> None:
+    turn = [HI, calls("call_0", "call_1"), result("call_1", "2"), result("call_0", "1")]
+    made = turns(*turn, *turn, *turn)
+    called = [block["id"] for _, blocks in made[1::2] for block in blocks]
+    answered = [
+        block["tool_use_id"] for _, blocks in made[2::2] for block in blocks if block != text("hi")
+    ]
+    assert called == answered
+    assert called[:2] == ["call_0", "call_1"]
+    assert len(set(called)) == 6
+    assert turns(*turn, *turn) == [*made[:4], (made[4][0], made[4][1][:2])]
 
 
 def test_the_name_of_a_call_that_was_made_up_is_made_sendable() -> None:
@@ -327,8 +350,9 @@ def test_of_many_cache_points_the_last_four_count() -> None:
 
 
 def test_two_cache_points_on_one_block_are_one() -> None:
-    parts: list[Any] = [TextPart(text="a"), CachePoint(), CachePoint(ttl="1h")]
-    assert marked(body(Message("user", parts))) == [("a", "1h")]
+    points = CachePoint(), CachePoint(ttl="1h")
+    for both in (points, points[::-1]):
+        assert marked(body(Message("user", [TextPart(text="a"), *both]))) == [("a", "1h")]
 
 
 def test_nothing_is_kept_longer_than_what_stands_before_it() -> None:

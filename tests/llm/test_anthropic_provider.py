@@ -307,6 +307,13 @@ async def test_tools_and_sessions_send_back_what_they_must(transport: ScriptedTr
         (
             400,
             "invalid_request_error",
+            "input length and `max_tokens` exceed context limit: 7 + 2 > 8",
+            ContextLengthError,
+            False,
+        ),
+        (
+            400,
+            "invalid_request_error",
             "Your credit balance is too low",
             QuotaExceededError,
             False,

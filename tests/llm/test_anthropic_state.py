@@ -175,6 +175,35 @@ async def test_what_the_api_refuses_of_its_own_is_left_out(conversation: Convers
     assert sent[1] == ("assistant", [THINKING, REDACTED, TEXT])
 
 
+async def test_thinking_that_no_one_signed_goes_back_to_models_that_sign_none(
+    transport: ScriptedTransport,
+) -> None:
+    unsigned = {"type": "thinking", "thinking": "Let me see."}
+    conversation = Conversation(transport, "deepseek-v4-flash")
+    response = await conversation.ask(unsigned, TEXT, CALL, stop="tool_use")
+    conversation.messages += [stored(response.message), RESULT]
+    sent = await conversation.sent_back()
+    assert sent[1] == ("assistant", [unsigned, TEXT, CALL])
+    conversation.provider = AnthropicProvider("sk-ant-test", UNBOUND, transport=transport)
+    sent = await conversation.sent_back()
+    assert sent[1] == ("assistant", [TEXT, CALL])
+
+
+@pytest.mark.parametrize("given", [None, "", "toolu_1"])
+async def test_thinking_goes_back_with_calls_that_had_no_id_of_their_own(
+    conversation: Conversation, given: str | None
+) -> None:
+    calls = CALL, {**CALL, "id": given, "input": {}}
+    response = await conversation.ask(THINKING, *calls, stop="tool_use")
+    results = [Message("tool", "3", tool_call_id=call.id) for call in response.tool_calls]
+    sent = await conversation.sent_back(stored(response.message), *results)
+    assert sent[1][1][0] == THINKING
+    assert [block["input"] for block in sent[1][1][1:]] == [CALL["input"], {}]
+    answered = [block["tool_use_id"] for block in sent[2][1]]
+    assert [block["id"] for block in sent[1][1][1:]] == answered
+    assert len(set(answered)) == 2
+
+
 async def test_an_id_that_the_api_does_not_take_still_pairs(conversation: Conversation) -> None:
     response = await conversation.ask(THINKING, {**CALL, "id": "call:1"}, stop="tool_use")
     result = Message("tool", "3", tool_call_id="call:1")
@@ -227,6 +256,25 @@ async def test_a_paused_turn_is_sent_back_and_goes_on(transport: ScriptedTranspo
     sent = await conversation.sent_back(response.message, GO_ON)
     assert sent[1] == ("assistant", [TEXT, SEARCH, FOUND, CITED])
     assert "container" not in transport.calls[-1].body
+
+
+async def test_what_came_before_a_pause_goes_back_with_the_plain_words_behind_it(
+    conversation: Conversation,
+) -> None:
+    paused = answer(THINKING, SEARCH, FOUND, stop="pause_turn")
+    conversation.transport.answers_json(paused)
+    response = await conversation.ask(TEXT, CALL, stop="tool_use")
+    sent = await conversation.sent_back(stored(response.message), RESULT)
+    assert sent[1] == ("assistant", [THINKING, SEARCH, FOUND, TEXT, CALL])
+    assert sent[2][1][0]["tool_use_id"] == "toolu_1"
+
+
+async def test_a_pause_beside_calls_waits_for_their_results(conversation: Conversation) -> None:
+    response = await conversation.ask(CALL, SEARCH, stop="pause_turn")
+    assert len(conversation.transport.calls) == 1
+    assert response.finish_reason == "tool_calls"
+    sent = await conversation.sent_back(stored(response.message), RESULT)
+    assert sent[1] == ("assistant", [CALL, SEARCH])
 
 
 async def test_a_pause_that_cannot_go_on_is_told(transport: ScriptedTransport) -> None:

@@ -225,6 +225,21 @@ def test_usage_is_a_running_total_of_which_what_is_left_out_stands() -> None:
     assert (response.cache_read_tokens, response.reasoning_tokens) == (4, 5)
 
 
+def test_what_was_written_is_not_known_where_the_end_does_not_count_it() -> None:
+    last = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    _, response = read(START, *text(0, "a"), last, STOP)
+    assert (response.input_tokens, response.output_tokens) == (13, None)
+
+
+def test_the_text_of_a_block_that_is_not_known_is_kept_and_not_shown() -> None:
+    new = {"type": "something_new", "text": ""}
+    pieces = [delta(0, "text_delta", text=piece) for piece in ("Hid", "den")]
+    _, response = read(START, begin(0, **new), *pieces, close(0), *text(1, "a"), end(), STOP)
+    assert response.text == "a"
+    content = [{**new, "text": "Hidden"}, {"type": "text", "text": "a"}]
+    assert response.message.provider_state == {"anthropic": {"content": content}}
+
+
 def test_the_stop_reason_stands_whatever_follows_it() -> None:
     assert (
         read(START, end("stop_sequence"), end(None), STOP)[1].finish_reason_raw == "stop_sequence"
@@ -357,6 +372,9 @@ def test_an_error_of_a_gateway_is_raised_whatever_its_shape() -> None:
         begin(0, type="text", text=5),
         delta(0, "text_delta", text=5),
         delta(5, "text_delta", text="a"),
+        {**delta(0, "text_delta", text="a"), "index": [0]},
+        {**begin(0, type="text", text=""), "index": {}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": ["text_delta"]}},
         delta(0, "thinking_delta", thinking="a"),
         {"type": "content_block_delta", "index": 0, "delta": "a"},
         {"type": "message_delta", "delta": {"stop_reason": 5}},
@@ -367,13 +385,23 @@ def test_what_the_protocol_does_not_allow_is_an_error(bad: Event) -> None:
     assert isinstance(fails(START, begin(0, type="text", text=""), bad, end(), STOP), ProtocolError)
 
 
+@pytest.mark.parametrize("last", [[], [end(None)]])
+def test_an_end_mark_without_a_reason_to_stop_is_no_end(last: list[Event]) -> None:
+    error = fails(START, *text(0, "a"), *last, STOP)
+    assert isinstance(error, StreamInterruptedError)
+    assert error.kind == "truncated"
+    assert error.partial is not None
+    assert error.partial.text == "a"
+    assert error.partial.finish_reason is None
+
+
 def test_an_end_that_promises_calls_needs_one() -> None:
     error = fails(START, *text(0, "a"), end("tool_use"), STOP)
     assert isinstance(error, ProtocolError)
     assert error.partial is not None
     assert error.partial.text == "a"
     assert isinstance(fails(START, *call(0, name=""), end("tool_use"), STOP), ProtocolError)
-    assert isinstance(fails(START, STOP), ProtocolError)
+    assert isinstance(fails(START, STOP), StreamInterruptedError)
 
 
 def test_what_came_before_an_error_is_handed_out() -> None:

@@ -97,7 +97,6 @@ async def test_a_sketch_that_was_thought_is_no_content(transport: ScriptedTransp
         *((raw, "content_filter") for raw in ("PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY")),
         *((raw, "error") for raw in ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER")),
         *((raw, "error") for raw in ("MISSING_THOUGHT_SIGNATURE", "TOO_MANY_TOOL_CALLS")),
-        ("FINISH_REASON_UNSPECIFIED", "other"),
         ("SOMETHING_NEW", "other"),
         ("CONTINUATION", "length"),  # without a token there is nothing to go on with
     ],
@@ -140,6 +139,47 @@ async def test_a_blocked_prompt_is_filtered(transport: ScriptedTransport) -> Non
         assert response.finish_reason_raw == reason
         assert response.text == ""
         assert (response.input_tokens, response.output_tokens) == (9, 0)
+
+
+async def test_what_is_unspecified_is_not_said(transport: ScriptedTransport) -> None:
+    feedback = {"blockReason": "BLOCK_REASON_UNSPECIFIED"}
+    response = await complete(transport, answer("Hello", promptFeedback=feedback))
+    assert response.finish_reason == "stop"
+    response = await complete(transport, answer("Hello", finish="FINISH_REASON_UNSPECIFIED"))
+    assert (response.finish_reason, response.finish_reason_raw) == ("other", None)
+
+
+async def test_the_other_form_of_its_json_is_read_as_well(transport: ScriptedTransport) -> None:
+    parts = [
+        {"text": "Here:", "thought": None, "function_call": None, "inline_data": None},
+        {"text": None, "inline_data": {"mime_type": "image/png", "data": "_-8="}},
+        {
+            "function_call": {"name": "add", "args": {"a_b": None}, "id": None},
+            "thought_signature": "c2ln",
+        },
+    ]
+    usage = {"prompt_token_count": 9, "candidates_token_count": 3, "total_token_count": 12}
+    candidate = {"content": {"parts": parts}, "finish_reason": "MAX_TOKENS", "index": None}
+    value = {
+        "candidates": [candidate],
+        "usage_metadata": usage,
+        "model_version": "gemini-told",
+        "response_id": "answer-1",
+        "prompt_feedback": None,
+    }
+    response = await complete(transport, value)
+    assert response.message.content == [
+        TextPart(text="Here:"),
+        ImagePart(data=b"\xff\xef", media_type="image/png"),
+    ]
+    (made,) = response.tool_calls
+    assert (made.name, made.arguments) == ("add", {"a_b": None})
+    assert made.provider_state == {"gemini": {"thoughtSignature": "c2ln"}}
+    assert response.finish_reason == "length"
+    assert (response.input_tokens, response.output_tokens) == (9, 3)
+    assert (response.model, response.request_id) == ("gemini-told", "answer-1")
+    blocked = {"prompt_feedback": {"block_reason": "SAFETY"}}
+    assert (await complete(transport, blocked)).finish_reason == "content_filter"
 
 
 async def test_ratings_of_a_prompt_block_nothing(transport: ScriptedTransport) -> None:

@@ -138,6 +138,13 @@ async def test_a_stream_goes_on_after_it_said_why_it_stopped(transport: Scripted
     assert response.finish_reason == "length"
 
 
+async def test_a_foreign_end_mark_is_passed_over(transport: ScriptedTransport) -> None:
+    transport.answers(sse(piece("Hel"), answer("lo")), b"data: [DONE]\n\n")
+    chunks = await read(provider(transport).stream(request()))
+    assert "".join(chunk.text for chunk in chunks) == "Hello"
+    assert chunks[-1].is_final
+
+
 async def test_a_blocked_prompt_ends_a_stream(transport: ScriptedTransport) -> None:
     usage = {"promptTokenCount": 9, "totalTokenCount": 9}
     chunks, response = await stream(
@@ -183,6 +190,30 @@ async def test_a_stream_that_never_says_why_it_stopped_is_cut(
     assert error.partial.finish_reason is None
     assert error.partial.output_tokens == 3
     assert error.request_id == "answer-1"
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        [answer("One", finish="FINISH_REASON_UNSPECIFIED")],
+        [answer("O"), piece("ne")],
+        [piece("O"), answer("ne"), piece({"codeExecutionResult": {"outcome": "OUTCOME_OK"}})],
+    ],
+)
+async def test_an_end_that_is_not_said_or_was_gone_beyond_is_none(
+    transport: ScriptedTransport, last: list[dict[str, Any]]
+) -> None:
+    text, error = await broken(transport, sse(*last))
+    assert text == "One"
+    assert isinstance(error, StreamInterruptedError)
+    assert error.kind == "truncated"
+
+
+async def test_what_says_nothing_behind_the_end_changes_nothing(
+    transport: ScriptedTransport,
+) -> None:
+    _, response = await stream(transport, answer("One"), piece(""), piece(signed("", "c2ln")), {})
+    assert response.finish_reason == "stop"
 
 
 async def test_an_empty_stream_may_be_tried_again(transport: ScriptedTransport) -> None:

@@ -341,7 +341,12 @@ async def test_wrong_requests_are_refused_before_anything_is_loaded(
 ) -> None:
     image = Message("user", [ImagePart(url="https://example.com/a.png")])
     lost = Tool("t", "", {"type": "object", "properties": {"a": {"$ref": "#/x"}}}, print)
-    for asked in (request(image), request(tools=[lost]), request(tools=[ADD], tool_choice="x")):
+    for asked in (
+        request(image),
+        request(tools=[lost]),
+        request(tools=[ADD], tool_choice="x"),
+        request(output_schema={"type": "object"}, stop=["."]),
+    ):
         with pytest.raises(InputError):
             await provider.complete(asked)
         assert asked.context is not None

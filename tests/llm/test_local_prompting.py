@@ -15,6 +15,7 @@ from aether.errors import InputError
 from aether.extensions.llm._local.prompting import render_messages
 from aether.llm.contracts import (
     AudioPart,
+    CachePoint,
     ContentPart,
     FilePart,
     ImagePart,
@@ -117,7 +118,11 @@ def test_failed_result_says_so() -> None:
 
 
 def test_text_beside_a_call_is_kept() -> None:
-    content: list[ContentPart] = [ReasoningPart(text="hidden"), TextPart(text="Let me add.")]
+    content: list[ContentPart] = [
+        ReasoningPart(text="hidden"),
+        TextPart(text="Let me add."),
+        CachePoint(),
+    ]
     (turn,) = render_messages([Message("assistant", content, tool_calls=[CALL])])
     assert turn["content"].startswith('Let me add.\n\n{"tool": "add"')
 

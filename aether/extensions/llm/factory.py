@@ -5,6 +5,7 @@ It must not know what is put around a provider.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import logging
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from aether.llm.contracts import LLMProvider
 from aether.registry import Registry, default_registry
 
 __all__ = ["build_provider", "choose_provider", "options_taken", "split_model"]
+
+_ALIKE = 0.85  # as "antropic" is; a lower bound would take "llama3" for "ollama"
 
 _log = logging.getLogger("aether.config")
 
@@ -51,12 +54,29 @@ def choose_provider(config: ProviderConfig, registry: Registry) -> tuple[str, st
     reference = environment.model_reference()
     if reference is not None:
         named, referred = split_model(reference, registry)
+        if named is None:
+            _hint_at(reference, registry)
         if provider is None:
             provider = named or environment.provider_name()
             model = model or referred
         elif named == provider:
             model = model or referred
     return provider or environment.provider_name(), model
+
+
+def _hint_at(reference: str, registry: Registry) -> None:
+    """Say so where a part before a colon looks like a provider's name misspelt."""
+    head, colon, _ = reference.partition(":")
+    close = (
+        difflib.get_close_matches(head, registry.names(KIND), n=1, cutoff=_ALIKE) if colon else []
+    )
+    if close:
+        _log.warning(
+            "AETHER_MODEL: %r is no provider, so %r is taken for a model's name. Is %r meant?",
+            head,
+            reference,
+            close[0],
+        )
 
 
 def build_provider(config: ProviderConfig, registry: Registry) -> tuple[str, LLMProvider]:

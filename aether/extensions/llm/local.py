@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aether import config
-from aether.errors import ConfigurationError, NotFoundError, StreamInterruptedError
+from aether.errors import ConfigurationError, InputError, NotFoundError, StreamInterruptedError
 from aether.extensions.llm._local.constrained import offered_tools, reply_schema
 from aether.extensions.llm._local.engine import Engine
 from aether.extensions.llm._local.models import find_model
@@ -45,7 +45,7 @@ class LocalProvider:
 
     Tools work with every model: a grammar holds the reply to an answer or one call of an offered
     tool, whose arguments follow its schema as far as a grammar can say it. With an
-    `output_schema` the same holds for the text, and stop sequences do not apply. Where nobody
+    `output_schema` the same holds for the text, which stop sequences cannot cut then. Where nobody
     chose a temperature it is 0.2. The same seed gives the same answer, unless calls run at once.
     """
 
@@ -125,6 +125,11 @@ def _render(request: LLMRequest) -> dict[str, Any]:
         # server's README, `cache_prompt`).
         body["cache_prompt"] = False
     schema = reply_schema(request)
+    if request.stop and request.output_schema is not None:
+        raise InputError(
+            "A local model's answer that follows a schema is not cut by stop sequences. Leave out "
+            "stop, or the schema."
+        )
     if schema is None:
         body["stop"] = list(request.stop)
     else:

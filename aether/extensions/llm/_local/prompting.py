@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aether.errors import InputError
-from aether.llm.content import ReasoningPart, TextPart
+from aether.llm.content import CachePoint, ReasoningPart, TextPart
 from aether.llm.messages import Message, ToolSpec
 
 __all__ = ["render_messages"]
@@ -70,7 +70,7 @@ def _text(message: Message) -> str:
     if isinstance(message.content, str):
         return message.content
     for part in message.content:
-        if not isinstance(part, TextPart | ReasoningPart):
+        if not isinstance(part, TextPart | ReasoningPart | CachePoint):
             raise InputError(
                 f"The local provider reads text only; the {message.role} message has a part of "
                 f"type {part.type!r}. Leave it out, or use a provider that takes it."

@@ -45,6 +45,7 @@ class MessagesCodec:
 
     def follow_up(self, request: LLMRequest, response: LLMResponse) -> LLMRequest | None:
         """A turn that the server paused is sent back as it is, and then goes on."""
-        if response.finish_reason_raw != "pause_turn" or not is_resumable(response.message):
+        paused = response.finish_reason_raw == "pause_turn" and is_resumable(response.message)
+        if not paused or response.tool_calls:  # calls wait for their results first
             return None
         return request.replace(messages=(*request.messages, response.message))

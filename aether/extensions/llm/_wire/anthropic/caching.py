@@ -25,9 +25,9 @@ class Breakpoints:
 
     def add(self, blocks: Sequence[Block], lifetime: Lifetime) -> None:
         """A point behind these blocks, which do not end in thinking: that cannot be marked. Behind
-        nothing it means nothing.
+        nothing it means nothing; of two behind the same block, the longer lifetime counts.
         """
-        if blocks:
+        if blocks and self._lifetimes.get(id(blocks[-1])) != "1h":
             self._lifetimes[id(blocks[-1])] = lifetime
 
     def mark(self, blocks: Sequence[Block]) -> None:

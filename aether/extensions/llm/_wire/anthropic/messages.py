@@ -39,7 +39,7 @@ def render_messages(
 
     Neighbours of one role become one turn, and the results of a turn's calls begin the next one.
     """
-    conversation = _Conversation(profile)
+    conversation = _Conversation(profile, takes_unsigned="claude" not in model.lower())
     conversation.begin_turn_at(_turn_start(messages))
     for position, message in paired(messages):
         conversation.add(message, position, _following_role(messages, position))
@@ -52,12 +52,18 @@ def render_messages(
             f"The last message is the assistant's, and {model} does not go on with an answer that "
             "was begun. End with a user message."
         )
+    if ends_open:
+        conversation.trim()
     return conversation.fields()
 
 
 class _Conversation:
-    def __init__(self, profile: ModelProfile) -> None:
+    def __init__(self, profile: ModelProfile, *, takes_unsigned: bool) -> None:
         self._profile = profile
+        # Other vendors' models may sign no thinking and yet want it back: DeepSeek's, Kimi.
+        self._takes_unsigned = takes_unsigned
+        self._ids: dict[str, str] = {}  # of the latest calls, as they are sent
+        self._taken: set[str] = set()
         self._system: list[Block] = []
         self._breakpoints = Breakpoints()
         self._turn_start = 0
@@ -78,6 +84,12 @@ class _Conversation:
             self._add_user(message, position)
         else:
             self._add_assistant(message, position)
+
+    def trim(self) -> None:
+        """An answer's beginning is refused with white space at its end."""
+        block = self.turns[-1]["content"][-1]
+        if block["type"] == "text":
+            block["text"] = block["text"].rstrip()
 
     def fields(self) -> dict[str, Any]:
         """What a body needs of them."""
@@ -133,8 +145,14 @@ class _Conversation:
 
     def _add_result(self, message: Message, position: int) -> None:
         content = [block for part in _parts(message) if (block := block_of(part, position))]
-        result: Block = {"type": "tool_result", "tool_use_id": call_id(message.tool_call_id or "")}
+        call = message.tool_call_id or ""
+        result: Block = {"type": "tool_result", "tool_use_id": self._ids[call]}
         if message.is_error:
+            if any(block["type"] != "text" for block in content):
+                raise InputError(
+                    f"Message {position} (tool) is a failure with more than text in it, which "
+                    "Anthropic refuses: say in text what went wrong."
+                )
             result["is_error"] = True
             content = content or [{"type": "text", "text": _FAILED}]
         if content:
@@ -146,14 +164,34 @@ class _Conversation:
         in_turn = position >= self._turn_start
         if in_turn:
             self._container = container_of(message) or self._container
-        made = echoed(message, thinking=in_turn or not self._profile.binds_thinking)
-        if made is None:
+        echo = echoed(
+            message,
+            thinking=in_turn or not self._profile.binds_thinking,
+            unsigned=self._takes_unsigned,
+        )
+        if echo is None:
             said = [_text_block(part, message, position) for part in _parts(message)]
             made = [block for block in said if block is not None]
-            made += [_call(call) for call in message.tool_calls]
+            made += map(_call, message.tool_calls)
+        else:
+            said = [block_of(TextPart(text=echo.text), position)]
+            made = [*echo.blocks, *(block for block in said if block), *map(_call, echo.calls)]
+        self._identify(made)
         if made:
             self._turn("assistant").extend(made)
         self._add_points(message)
+
+    def _identify(self, blocks: Sequence[Block]) -> None:
+        """Give each call an id that the API takes, and no other call has, in whichever turn."""
+        self._ids = {}
+        for block in blocks:
+            if block["type"] == "tool_use":
+                given = block["id"]
+                made = call_id(given)
+                while made in self._taken:
+                    made = call_id(f"{made}, {len(self._taken)}")
+                self._taken.add(made)
+                self._ids[given] = block["id"] = made
 
     def _add_points(self, message: Message) -> None:
         """Behind all of a message whose blocks are not its parts."""
@@ -202,7 +240,7 @@ def _text_block(part: Any, message: Message, position: int) -> Block | None:
 
 def _call(call: ToolCall) -> Block:
     name = _NOT_IN_A_NAME.sub("_", call.name)[:64] or "_"  # a model may have made it up
-    return {"type": "tool_use", "id": call_id(call.id), "name": name, "input": call.arguments}
+    return {"type": "tool_use", "id": call.id, "name": name, "input": call.arguments}
 
 
 def _shortened(blocks: Sequence[Block]) -> str | list[Block]:

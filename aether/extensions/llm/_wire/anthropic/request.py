@@ -13,6 +13,7 @@ from typing import Any
 from aether.errors import InputError
 from aether.extensions.llm._wire.anthropic.messages import render_messages
 from aether.extensions.llm._wire.anthropic.reasoning import Reasoning, reasoning_of
+from aether.extensions.llm._wire.extra import laid_over
 from aether.extensions.llm._wire.json_schema import anthropic_schema, input_schema
 from aether.llm.messages import LLMRequest, ToolSpec
 from aether.llm.profiles import ModelProfile, profile_for
@@ -76,8 +77,7 @@ def render_request(
     if native_output and request.output_schema is not None:
         schema = anthropic_schema(request.output_schema)
         body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema}
-    body.update(request.extra_body)
-    return body
+    return laid_over(body, request.extra_body, stream=stream)
 
 
 def _default_max_tokens(profile: ModelProfile, *, stream: bool) -> int:

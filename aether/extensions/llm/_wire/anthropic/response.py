@@ -123,11 +123,13 @@ class Answer(NamedTuple):
         return made
 
     def _content_with(self, calls: Sequence[ToolCall]) -> list[Block]:
-        """The blocks with the arguments of their calls, which in a stream come as text."""
-        by_id = {call.id: call.arguments for call in calls}
+        """The blocks with the arguments of their calls, which in a stream come as text, and with
+        the ids that were given to those without one of their own.
+        """
+        made = iter(calls)
         return [
-            {**block, "input": by_id.get(block.get("id", ""), {})}
-            if block["type"] == "tool_use"
+            {**block, "id": call.id, "input": call.arguments}
+            if block["type"] == "tool_use" and (call := next(made, None)) is not None
             else block
             for block in self.content
         ]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from aether.llm.content import ProviderState
-from aether.llm.messages import Message
+from aether.llm.messages import Message, ToolCall
 
 __all__ = [
     "PROVIDER",
     "THINKING_TYPES",
+    "Echo",
     "call_id",
     "container_of",
     "echoed",
@@ -41,32 +42,38 @@ def state_of(content: Sequence[Block], container: str | None = None) -> Provider
     `container` is where the server's code ran: what goes on there must name it.
     """
     state: ProviderState = {}
-    if [_bare(block) for block in content if is_said(block)] != _plain(content):
+    if [_bare(block) for block in content if is_said(block, unsigned=True)] != _plain(content):
         state["content"] = list(content)
     if container is not None:
         state["container"] = container
     return {PROVIDER: state} if state else {}
 
 
-def echoed(message: Message, *, thinking: bool) -> list[Block] | None:
-    """The blocks as they came, to be sent; `None` if there are none, or if the message was edited.
+class Echo(NamedTuple):
+    """The blocks of a message as they came, and what it says beyond them."""
+
+    blocks: list[Block]
+    text: str
+    calls: list[ToolCall]
+
+
+def echoed(message: Message, *, thinking: bool, unsigned: bool) -> Echo | None:
+    """What is to be sent again; `None` if no blocks were kept, or if the message was edited.
 
     Without what the API refuses of its own answers: text that says nothing, thinking that was cut
-    off before its signature, and thinking that nothing follows. Without all thinking, if `thinking`
-    is false.
+    off before its signature (other servers sign none: `unsigned`), and thinking that nothing
+    follows. Without all thinking, if `thinking` is false.
     """
     content = _content(message)
-    if content is None or not _agree(content, message):
+    more = None if content is None else _beyond(content, message)
+    if content is None or more is None:
         return None
-    blocks = [dict(block) for block in content if is_said(block)]
+    blocks = [dict(block) for block in content if is_said(block, unsigned=unsigned)]
     if not thinking:
         blocks = [block for block in blocks if block["type"] not in THINKING_TYPES]
     while blocks and blocks[-1]["type"] in THINKING_TYPES:
         del blocks[-1]
-    for block in blocks:
-        if block["type"] == "tool_use":
-            block["id"] = call_id(block["id"])
-    return blocks
+    return Echo(blocks, *more)
 
 
 def is_resumable(message: Message) -> bool:
@@ -74,9 +81,7 @@ def is_resumable(message: Message) -> bool:
     end of a conversation.
     """
     content = _content(message)
-    if content is None or not _agree(content, message):
-        return False
-    return content[-1]["type"] not in _OWN_TYPES
+    return content is not None and _is_open(content) and _beyond(content, message) == ("", [])
 
 
 def container_of(message: Message) -> str | None:
@@ -86,11 +91,15 @@ def container_of(message: Message) -> str | None:
     return container if isinstance(container, str) else None
 
 
-def is_said(block: Block) -> bool:
-    """Whether the API takes the block back: not text without a word, nor unsigned thinking."""
+def is_said(block: Block, *, unsigned: bool) -> bool:
+    """Whether the API takes the block back: not text without a word, nor unsigned thinking, but
+    where that is taken.
+    """
     if block["type"] == "text":
         return bool(_text([block]).strip())
-    return block["type"] != "thinking" or bool(block.get("signature"))
+    if block["type"] != "thinking":
+        return True
+    return bool(block.get("signature") or (unsigned and block.get("thinking")))
 
 
 def call_id(given: str) -> str:
@@ -107,15 +116,26 @@ def _content(message: Message) -> list[Block] | None:
     return blocks if len(blocks) == len(content) else None
 
 
-def _agree(content: Sequence[Block], message: Message) -> bool:
-    """Whether the blocks say what the message says: nobody has edited it."""
+def _is_open(content: Sequence[Block]) -> bool:
+    """Whether the blocks end in the middle of a server-side tool's work."""
+    return content[-1]["type"] not in _OWN_TYPES
+
+
+def _beyond(content: Sequence[Block], message: Message) -> tuple[str, list[ToolCall]] | None:
+    """The text and the calls that the message has behind those of the blocks: what came when an
+    open turn went on, and needed no blocks of its own. `None` if it was edited.
+    """
+    text = _text(content)
     calls = [
         (block.get("id"), block.get("name"), block.get("input"))
         for block in content
         if block["type"] == "tool_use"
     ]
     made = [(call.id, call.name, call.arguments) for call in message.tool_calls]
-    return calls == made and _text(content) == message.text
+    if not message.text.startswith(text) or made[: len(calls)] != calls:
+        return None
+    more = message.text[len(text) :], message.tool_calls[len(calls) :]
+    return more if _is_open(content) or more == ("", []) else None
 
 
 def _text(content: Sequence[Block]) -> str:

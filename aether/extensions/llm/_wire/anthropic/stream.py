@@ -25,6 +25,7 @@ FOREIGN_END_MARK = b"[DONE]"
 """What some gateways append, in the manner of another protocol."""
 
 _TEXT_DELTAS = {"text_delta": "text", "thinking_delta": "thinking"}
+_WRITTEN = ("text", "thinking", "tool_use")
 
 
 class _Block:
@@ -72,7 +73,7 @@ class MessagesAssembly:
         """Whether `message_stop` has come: nothing after it counts."""
         self._source = source
         self._blocks: list[_Block] = []
-        self._open: dict[Any, _Block] = {}
+        self._open: dict[int, _Block] = {}
         self._calls = 0
         self._shown = False
         self._usage: dict[str, Any] = {}
@@ -112,9 +113,9 @@ class MessagesAssembly:
                     return
 
     def finish(self) -> LLMResponse:
-        """The whole. `StreamInterruptedError` if the server never said that it is."""
+        """The whole. `StreamInterruptedError` if the server never said that it is, or why."""
         source = self._source
-        if not self.ended:
+        if not self.ended or self._stop is None:
             raise source.error(
                 StreamInterruptedError,
                 f"The stream of {source.provider} ended before the answer did.",
@@ -169,6 +170,7 @@ class MessagesAssembly:
         self._model = expect(message.get("model"), str, "model", self._source) or None
         self._container = container_id(message)
         self._count(message)
+        self._usage.pop("output_tokens", None)  # where it begins: the end alone tells the total
 
     def _add_end(self, event: dict[str, Any]) -> None:
         source = self._source
@@ -188,7 +190,7 @@ class MessagesAssembly:
         block = _Block(dict(fields), self._calls if is_call else None)
         self._calls += is_call
         self._blocks.append(block)
-        self._open[event.get("index")] = block
+        self._open[self._index(event)] = block
         if is_call:
             given = fields.get("input")
             arguments = to_json(given).decode() if given else ""
@@ -203,19 +205,24 @@ class MessagesAssembly:
     def _add_delta(self, event: dict[str, Any]) -> Sequence[StreamChunk]:
         source = self._source
         delta = expect(event.get("delta"), dict, "delta", source)
-        kind = delta.get("type")
-        block = self._open.get(event.get("index"))
+        kind = expect(delta.get("type"), str, "delta's type", source)
+        block = self._open.get(self._index(event))
         if block is None:
             raise source.error(
                 ProtocolError, f"{source.provider} gave a piece of a content block without it."
             )
         if kind in _TEXT_DELTAS:
             name = _TEXT_DELTAS[kind]
-            if block.kind != name:
+            piece = expect(delta.get(name), str, name, source)
+            if block.kind == name:
+                return self._write(block, piece)
+            if block.kind in _WRITTEN:
                 raise source.error(
                     ProtocolError, f"{source.provider} gave {name} in a block of {block.kind}."
                 )
-            return self._write(block, expect(delta.get(name), str, name, source))
+            # Of a block that is not known it is kept, as the rest of the block is.
+            block.fields[name] = expect(block.fields.get(name), str, name, source) + piece
+            return ()
         if kind == "input_json_delta":
             return self._write_arguments(
                 block, expect(delta.get("partial_json"), str, "partial_json", source)
@@ -228,6 +235,9 @@ class MessagesAssembly:
         elif kind == "compaction_delta":
             block.fields.update({name: delta[name] for name in delta if name != "type"})
         return ()
+
+    def _index(self, event: dict[str, Any]) -> int:
+        return expect(event.get("index"), int, "block's index", self._source)
 
     def _write(self, block: _Block, piece: str) -> Sequence[StreamChunk]:
         if not piece:

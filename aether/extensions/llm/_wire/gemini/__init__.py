@@ -37,7 +37,7 @@ class GeminiCodec:
         # Without `alt=sse` a stream is one JSON array.
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         path = f"/{self._api_version}/{_resource(model)}:{method}"
-        return Rendered(path, render_request(request, profile_for(model)))
+        return Rendered(path, render_request(request, profile_for(model), stream=stream))
 
     def parse(self, body: bytes, *, source: Source) -> LLMResponse:
         return parse_response(body, source=source)

@@ -86,8 +86,10 @@ def result_part(
 
 
 def media_of(mime_type: str, data: str) -> Media:
-    """The neutral form of the bytes in an answer. `ValueError` if they are not base64."""
-    decoded = b64decode(data, validate=True)
+    """The neutral form of the bytes in an answer. `ValueError` if they are not base64, of which
+    Protocol Buffers' JSON has both alphabets.
+    """
+    decoded = b64decode(data.replace("-", "+").replace("_", "/"), validate=True)
     if mime_type.startswith("image/"):
         return ImagePart(data=decoded, media_type=mime_type)
     if mime_type.startswith("audio/"):

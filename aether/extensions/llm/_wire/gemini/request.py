@@ -6,10 +6,10 @@ It must not know an answer. What is left unsaid is left out of the body.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from aether.errors import InputError
+from aether.extensions.llm._wire.extra import laid_over
 from aether.extensions.llm._wire.gemini.messages import render_messages
 from aether.extensions.llm._wire.gemini.parts import state_of
 from aether.extensions.llm._wire.gemini.thinking import thinking_config
@@ -23,12 +23,8 @@ _TOOL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 _MAX_STOP_SEQUENCES = 5
 
 
-def render_request(request: LLMRequest, profile: ModelProfile) -> dict[str, Any]:
-    """The body as a dict. Raises `InputError` for what Gemini is known to refuse.
-
-    `extra_body` is laid over it: objects such as `generationConfig` are merged, field by field,
-    and `tools` are added behind those that the request offers; anything else is replaced.
-    """
+def render_request(request: LLMRequest, profile: ModelProfile, *, stream: bool) -> dict[str, Any]:
+    """The body as a dict. Raises `InputError` for what Gemini is known to refuse."""
     conversation = render_messages(request.messages, profile)
     body: dict[str, Any] = {"contents": conversation.contents}
     if conversation.system:
@@ -41,7 +37,7 @@ def render_request(request: LLMRequest, profile: ModelProfile) -> dict[str, Any]
     config = _generation_config(request, profile)
     if config:
         body["generationConfig"] = config
-    return _laid_over(body, request.extra_body)
+    return laid_over(body, request.extra_body, stream=stream)
 
 
 def can_follow_schema(request: LLMRequest) -> bool:
@@ -121,18 +117,3 @@ def _function_calling(request: LLMRequest) -> dict[str, Any]:
         offered = ", ".join(tool.name for tool in request.tools)
         raise InputError(f"tool_choice is {choice!r}, which is not offered. Offered: {offered}.")
     return {"mode": "ANY", "allowedFunctionNames": [choice]}
-
-
-def _laid_over(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    made = _merged(body, extra)
-    if "tools" in body and isinstance(extra.get("tools"), list):
-        made["tools"] = [*body["tools"], *extra["tools"]]
-    return made
-
-
-def _merged(fields: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    made = {**fields, **extra}
-    for name, value in extra.items():
-        if isinstance(value, Mapping) and isinstance(fields.get(name), Mapping):
-            made[name] = _merged(fields[name], value)
-    return made

@@ -6,6 +6,7 @@ a guess; fields that are not known are left alone.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic_core import to_json
@@ -62,6 +63,12 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 
 
+_UNSAID = ("FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
+_BESIDE_DATA = {"text", "thought", "thoughtSignature"}
+_HOLDING = {"function_call", "inline_data", "prompt_feedback", "usage_metadata"}
+_UNDERSCORED = re.compile(r"_([a-z])")
+
+
 class Answer:
     """An answer as far as it has come: `add` its chunks, in their order."""
 
@@ -94,7 +101,7 @@ class Answer:
     def add(self, value: Any) -> list[StreamChunk]:
         """Add a chunk; the deltas that it holds. An error in its place is raised."""
         source = self._source
-        chunk = expect(value, dict, "chunk", source)
+        chunk = _in_camel_case(expect(value, dict, "chunk", source))
         if chunk.get("error"):
             raise reported_error(chunk, source=source)
         self._usage = find_usage(chunk) or self._usage  # a running total: the latest counts
@@ -104,13 +111,14 @@ class Answer:
         if isinstance(answer_id, str) and answer_id:
             source.request_id = source.redact(answer_id)
         feedback = expect(chunk.get("promptFeedback"), dict, "promptFeedback", source)
-        if feedback.get("blockReason"):
+        blocked = expect(feedback.get("blockReason"), str, "blockReason", source)
+        if blocked and blocked not in _UNSAID:
             self._blocked = True
-            self.finish = expect(feedback["blockReason"], str, "blockReason", source)
+            self.finish = blocked
         for candidate in listed(chunk, "candidates", source):
             candidate = expect(candidate, dict, "candidate", source)  # noqa: PLW2901 - checked
             if not candidate.get("index"):  # the others are alternatives, which nobody asked for
-                return self._add_candidate(candidate)
+                return self._add_candidate(_in_camel_case(candidate))
         return []
 
     def to_response(self, *, whole: bool = True) -> LLMResponse:
@@ -138,17 +146,20 @@ class Answer:
     def _add_candidate(self, candidate: dict[str, Any]) -> list[StreamChunk]:
         source = self._source
         reason = expect(candidate.get("finishReason"), str, "finishReason", source)
-        if reason:
-            self.finish = reason
         token = candidate.get("continuationToken")
         if isinstance(token, str) and token:
             self._token = token
         content = expect(candidate.get("content"), dict, "content", source)
         chunks = []
-        for part in listed(content, "parts", source):
-            chunk = self._add_part(expect(part, dict, "part", source))
+        for wired in listed(content, "parts", source):
+            part = _in_camel_case(expect(wired, dict, "part", source))
+            if part.get("text") or part.keys() - _BESIDE_DATA:
+                self.finish = None  # it goes on, whatever was said before
+            chunk = self._add_part(part)
             if chunk is not None:
                 chunks.append(chunk)
+        if reason and reason not in _UNSAID:
+            self.finish = reason
         return chunks
 
     def _add_part(self, part: dict[str, Any]) -> StreamChunk | None:
@@ -262,6 +273,23 @@ class Answer:
             if media is not None:
                 parts.append(media)
         return parts
+
+
+def _in_camel_case(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields that are set, with the names that the REST API gives them.
+
+    JSON of Protocol Buffers has two forms, and Google takes both. Programs in between may write
+    the other one: with underscores, and with a null for each field that is not set.
+    """
+    if "_" not in "".join(fields) and None not in fields.values():
+        return fields
+    return {
+        _UNDERSCORED.sub(lambda found: found[1].upper(), name): (
+            _in_camel_case(value) if name in _HOLDING and isinstance(value, dict) else value
+        )
+        for name, value in fields.items()
+        if value is not None
+    }
 
 
 def parse_response(body: bytes, *, source: Source) -> LLMResponse:

@@ -18,6 +18,9 @@ from aether.llm.messages import LLMResponse, StreamChunk
 
 __all__ = ["GeminiAssembly"]
 
+FOREIGN_END_MARK = b"[DONE]"
+"""What some gateways append, in the manner of another protocol."""
+
 
 class GeminiAssembly:
     """Puts one streamed answer together: `feed` it the events, then `finish`."""
@@ -50,7 +53,7 @@ class GeminiAssembly:
         Lazy, so that what came before a bad event is handed out before the error is raised.
         """
         for event in events:
-            if event.data:
+            if event.data and event.data != FOREIGN_END_MARK:
                 yield from self._add(event)
 
     def finish(self) -> LLMResponse:
