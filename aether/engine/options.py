@@ -10,12 +10,14 @@ from copy import deepcopy
 from typing import Any, TypedDict
 
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from aether import config
 from aether.engine.context import RunContext
 from aether.engine.output import OutputType, output_type
 from aether.errors import InputError
 from aether.events import EventBus
+from aether.llm.data import problems_in
 from aether.llm.messages import LLMRequest, Message, ReasoningEffort
 from aether.registry import Registry
 from aether.tools.contracts import Tool, ToolMiddleware
@@ -48,7 +50,7 @@ class CallOptions(TypedDict, total=False):
     output_retries: int | None
     """How often the model is asked again for an answer of the type `output`; default 2."""
     extra_body: Mapping[str, Any] | None
-    """Fields added to the provider's request as they are."""
+    """Fields added to the provider's request as they are; objects are merged with its own."""
     extra_headers: Mapping[str, str] | None
 
 
@@ -109,6 +111,8 @@ def build_request(
         if output.schema is not None:
             # A copy: the type is remembered, and a provider may change what it is given.
             fields["output_schema"] = deepcopy(output.schema)
+    elif "output_schema" in fields:
+        _check_schema(fields["output_schema"])
     choice = options.get("tool_choice")
     if choice is not None:
         _check_choice(choice, tools)
@@ -121,8 +125,11 @@ def build_request(
             tools=tuple(tools.values()),
             **fields,
         )
-    except ValidationError as error:
-        raise InputError(_explain(error)) from None
+    except InputError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        problems = "; ".join(problems_in(error.__cause__))
+        raise InputError(f"Invalid option: {problems}.") from None
 
 
 def build_run(
@@ -167,6 +174,41 @@ def build_run(
     )
 
 
+def _check_schema(schema: object) -> None:
+    """Refuse what no provider could hold a model to."""
+    if not isinstance(schema, Mapping) or schema.get("type") != "object":
+        raise InputError(
+            'output_schema is the JSON Schema of an object: {"type": "object", ...}. For any other '
+            "type, pass output=."
+        )
+    try:
+        parts = [from_json(to_json(schema))]
+    except ValueError as error:
+        raise InputError(f"output_schema cannot be written as JSON: {error}") from error
+    root = parts[0]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            reference = part.get("$ref")
+            if isinstance(reference, str) and not _leads_somewhere(reference, root):
+                raise InputError(f"output_schema refers to {reference!r}, which it does not have.")
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+
+
+def _leads_somewhere(reference: str, root: Any) -> bool:
+    if not reference.startswith("#"):
+        return False
+    at = root
+    for step in reference.removeprefix("#").removeprefix("/").split("/"):
+        name = step.replace("~1", "/").replace("~0", "~")
+        if name and not (isinstance(at, dict) and name in at):
+            return False
+        at = at[name] if name else at
+    return True
+
+
 def _check_choice(choice: object, tools: Mapping[str, Tool]) -> None:
     if not isinstance(choice, str):
         raise TypeError("tool_choice is a string: auto, none, required or a tool's name")
@@ -178,10 +220,3 @@ def _check_choice(choice: object, tools: Mapping[str, Tool]) -> None:
     elif choice not in tools:
         offered = ", ".join(tools) or "none"
         raise InputError(f"tool_choice names {choice!r}, which is not offered. Offered: {offered}.")
-
-
-def _explain(error: ValidationError) -> str:
-    problems = [
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-    ]
-    return "Invalid option: " + "; ".join(problems[:5])

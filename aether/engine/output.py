@@ -26,6 +26,7 @@ _VALUE = "value"
 _MAX_NAME = 100
 _MAX_PROBLEMS = 20
 _MAX_MESSAGE = 300
+_SHOWN = 40  # characters of an answer that is no JSON
 
 
 def output_type(form: Any) -> OutputType:
@@ -64,7 +65,8 @@ class OutputType:
             if _is_lazy(self._adapter.core_schema):
                 raise TypeError("an Iterable is checked as it is read; take a list")  # noqa: TRY301 - as pydantic's
         except Exception as error:
-            reason = " ".join(str(getattr(error, "message", error)).split())  # pydantic's own words
+            # Pydantic's own words, without its advice for who writes models.
+            reason = " ".join(str(getattr(error, "message", error)).split()).partition(". ")[0]
             raise InputError(
                 f"output={self.name} cannot be described to a model: {reason[:_MAX_MESSAGE]}"
             ) from error
@@ -90,7 +92,7 @@ class OutputType:
         """
         if self.schema is None:
             return text
-        value = from_json(_unfenced(text), allow_inf_nan=False)
+        value = _decoded(_unfenced(text))
         if self._wrapped and isinstance(value, dict) and value.keys() == {_VALUE}:
             value = value[_VALUE]
         try:
@@ -187,13 +189,24 @@ def problems_of(error: Exception) -> list[str]:
     if not isinstance(error, ValueError):
         return [f"checking it failed: {type(error).__name__}: {error}"[:_MAX_MESSAGE]]
     if not isinstance(error, ValidationError):
-        return [f"it is not JSON: {error}"[:_MAX_MESSAGE]]
+        return [str(error)[:_MAX_MESSAGE]]
     problems = [
         f"{'.'.join(map(str, problem['loc'])) or 'the answer'}: {problem['msg']}"[:_MAX_MESSAGE]
         for problem in error.errors(include_url=False, include_input=False)
     ]
     left = len(problems) - _MAX_PROBLEMS
     return problems if left <= 0 else [*problems[:_MAX_PROBLEMS], f"and {left} more"]
+
+
+def _decoded(document: str) -> Any:
+    if not document:
+        raise ValueError("it is empty")
+    try:
+        return from_json(document, allow_inf_nan=False)
+    except ValueError as error:
+        raise ValueError(
+            f"it is not JSON, and begins with {document[:_SHOWN]!r}: {error}"
+        ) from None
 
 
 def _unfenced(text: str) -> str:

@@ -302,6 +302,37 @@ async def test_what_has_no_schema_is_refused_before_anything_is_sent(form: Any) 
             await client.ask("?", output=form)
 
 
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "integer"}, "of an object"),
+        ({"anyOf": [{"type": "object"}]}, "of an object"),
+        ([], "of an object"),
+        ({"type": "object", "zz": object()}, "as JSON"),
+        ({"type": "object", "properties": {"a": {"$ref": "#/$defs/A"}}}, "refers to '#/\\$defs/A'"),
+        ({"type": "object", "properties": {"a": {"$ref": "https://x/y"}}}, "refers to"),
+    ],
+)
+async def test_a_schema_that_cannot_work_is_refused_before_anything_is_sent(
+    schema: Any, said: str
+) -> None:
+    async with client_of() as client:
+        with pytest.raises(InputError, match=said):
+            await client.ask("?", output_schema=schema)
+        assert fake_of(client).requests == []
+
+
+async def test_a_schema_may_refer_to_its_parts() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/a~1b"}, "again": {"$ref": "#"}},
+        "$defs": {"a/b": {"type": "integer"}},
+    }
+    async with client_of("{}") as client:
+        assert await client.ask("?", output_schema=schema) == "{}"
+        assert fake_of(client).requests[0].output_schema == schema
+
+
 async def test_a_schema_beside_a_type_is_refused() -> None:
     async with client_of() as client:
         with pytest.raises(TypeError, match="either output= or output_schema="):

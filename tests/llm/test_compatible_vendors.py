@@ -112,19 +112,43 @@ async def test_the_local_ones_need_no_key(transport: ScriptedTransport, vendor: 
     assert "authorization" not in transport.calls[0].headers
 
 
+@pytest.mark.parametrize(
+    ("vendor", "base_url", "url"),
+    [
+        ("ollama", "http://localhost:11434", "http://localhost:11434/v1"),
+        ("groq", "https://API.groq.com/", "https://API.groq.com/openai/v1"),
+        ("mistral", "https://api.mistral.ai/v1/", "https://api.mistral.ai/v1"),
+        ("mistral", "https://api.mistral.ai/v2", "https://api.mistral.ai/v2"),
+        ("deepseek", "https://api.deepseek.com/", "https://api.deepseek.com"),
+        ("ollama", "http://elsewhere:11434", "http://elsewhere:11434"),
+        ("groq", "https://api.groq.com.evil", "https://api.groq.com.evil"),
+        ("groq", "http://api.groq.com", "http://api.groq.com"),
+        ("azure", "https://mine.example/", "https://mine.example"),
+    ],
+)
+def test_the_path_of_its_own_address_may_be_left_out(vendor: str, base_url: str, url: str) -> None:
+    assert OpenAICompatibleProvider(KEY, vendor=vendor, base_url=base_url).base_url == url
+
+
+def test_a_base_url_that_is_none_is_refused() -> None:
+    for base_url in ("http://[::1", "api.groq.com", "https://"):
+        with pytest.raises(ConfigurationError, match="base URL"):
+            OpenAICompatibleProvider(KEY, vendor="groq", base_url=base_url)
+
+
 async def test_the_environment_has_the_key_for_its_own_host_alone(
     transport: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", KEY)
-    transport.answers_json(OK)
-    transport.answers_json(OK)
-    for base_url in (None, "http://h/v1"):
+    for base_url in (None, "http://h/v1", "https://api.groq.com"):
+        transport.answers_json(OK)
         made = OpenAICompatibleProvider(
             None, "m", vendor="groq", base_url=base_url, transport=transport
         )
         await made.complete(request())
     assert transport.calls[0].headers["authorization"] == f"Bearer {KEY}"
     assert "authorization" not in transport.calls[1].headers
+    assert transport.calls[2].headers["authorization"] == f"Bearer {KEY}"
 
 
 async def test_without_a_model_it_says_what_to_set(transport: ScriptedTransport) -> None:

@@ -500,6 +500,41 @@ def test_mistrals_own_ids_are_kept() -> None:
     assert body["messages"][1]["tool_call_id"] == "qDEcl0n92"
 
 
+@pytest.mark.parametrize("vendor", [OPENAI, VENDORS["azure"]])
+def test_ids_that_are_too_long_for_openai_are_shortened_and_still_pair(vendor: Vendor) -> None:
+    long = [f"chatcmpl-tool-{number:032x}" for number in range(2)]
+    asked, *results = render(called(*long, "b"), *map(result, [*long, "b"]), vendor=vendor)[
+        "messages"
+    ]
+    sent = [call["id"] for call in asked["tool_calls"]]
+    assert [answer["tool_call_id"] for answer in results] == sent
+    assert len(set(sent)) == 3
+    assert all(len(each) <= 40 for each in sent)
+    assert sent[2] == "b"
+    elsewhere = render(called(*long), *map(result, long), vendor=ELSEWHERE)["messages"]
+    assert [call["id"] for call in elsewhere[0]["tool_calls"]] == long
+
+
+def test_openai_itself_gets_nothing_back_that_a_server_of_its_name_gave() -> None:
+    """A server at another base URL has no name of its own, but state that OpenAI refuses."""
+    said: Any = [{"type": "thinking", "thinking": "so"}, {"type": "text", "text": "Hi."}]
+    call = ToolCall("a", "add", {}, provider_state={"openai": {"extra_content": {"google": "x"}}})
+    message = Message(
+        "assistant",
+        "Hi.",
+        tool_calls=[call],
+        provider_state={"openai": {"reasoning_content": "because", "content": said}},
+    )
+    sent = render(message, result("a"))["messages"][0]
+    assert set(sent) == {"role", "content", "tool_calls"}
+    assert sent["content"] == "Hi."
+    assert set(sent["tool_calls"][0]) == {"id", "type", "function"}
+    back = render(message, result("a"), vendor=ELSEWHERE)["messages"][0]
+    assert back["reasoning_content"] == "because"
+    assert back["content"] == said
+    assert back["tool_calls"][0]["extra_content"] == {"google": "x"}
+
+
 def test_reasoning_goes_back_to_the_server_that_gave_it_and_to_no_other() -> None:
     state = {"deepseek": {"reasoning_content": "because"}, "openrouter": {"reasoning": "so"}}
     message = called("a", provider_state=state)

@@ -77,6 +77,11 @@ def test_the_model_that_was_asked_for_stands_in_where_none_is_told() -> None:
         ("tool_calls", "tool_calls"),
         ("content_filter", "content_filter"),
         ("error", "error"),
+        ("model_length", "length"),
+        ("insufficient_system_resource", "error"),
+        ("abort", "error"),
+        ("content_filter: PROHIBITED_CONTENT", "content_filter"),
+        ("function_call_filter: MALFORMED_FUNCTION_CALL", "error"),
         ("something_new", "other"),
         (None, "other"),
     ],
@@ -111,9 +116,29 @@ def test_arguments_that_are_no_object_are_marked(arguments: object) -> None:
     assert made.invalid_arguments
 
 
-def test_a_call_cut_off_before_its_arguments_is_marked() -> None:
-    (made,) = parse(answer(None, "length", tool_calls=[call("")])).tool_calls
+@pytest.mark.parametrize("finish", ["length", "model_length", "content_filter", "error", "abort"])
+def test_a_call_cut_off_before_its_arguments_is_marked(finish: str) -> None:
+    (made,) = parse(answer(None, finish, tool_calls=[call("")])).tool_calls
     assert made.invalid_arguments is not None
+
+
+@pytest.mark.parametrize("finish", ["function_call", "stop"])
+def test_a_call_in_the_place_of_older_servers_is_one(finish: str) -> None:
+    old = {"name": "add", "arguments": '{"a": 1}'}
+    response = parse(answer(None, finish, function_call=old))
+    assert [(c.name, c.arguments) for c in response.tool_calls] == [("add", {"a": 1})]
+    assert response.finish_reason == "tool_calls"
+    assert len(parse(answer(None, tool_calls=[call()], function_call=old)).tool_calls) == 1
+
+
+@pytest.mark.parametrize("finish", ["content_filter: PROHIBITED_CONTENT", "error"])
+def test_a_choice_may_say_nothing_but_that_it_was_blocked(finish: str) -> None:
+    """So Gemini's compatible server does."""
+    blocked = {**answer(), "choices": [{"index": 0, "finish_reason": finish}]}
+    response = parse(blocked)
+    assert response.text == ""
+    assert response.finish_reason == finish.partition(":")[0]
+    assert response.input_tokens == 9
 
 
 def test_arguments_may_come_as_an_object() -> None:
@@ -183,6 +208,17 @@ def test_content_may_be_a_list_with_thinking_in_it() -> None:
     assert (response.text, response.reasoning) == ("4", "hm")
 
 
+def test_content_may_be_a_list_with_a_summary_of_reasoning_in_it() -> None:
+    """So Databricks' is."""
+    said = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "because"}]},
+        {"type": "text", "text": "Hello"},
+    ]
+    response = parse(answer(said), vendor=VENDORS["vllm"])
+    assert (response.text, response.reasoning) == ("Hello", "because")
+    assert response.message.provider_state == {"vllm": {"content": said}}
+
+
 def test_think_tags_are_reasoning_where_the_server_is_known_for_them_and_text_elsewhere() -> None:
     tagged = "<think>\nhm</think>\n\n4"
     known = parse(answer(tagged), vendor=VENDORS["ollama"])
@@ -225,6 +261,14 @@ def test_think_tags_are_reasoning_where_the_server_is_known_for_them_and_text_el
             {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 5},
             (9, 3, None, None, None),
         ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 30, "reasoning_tokens": 7},
+            (9, 30, None, None, 7),
+        ),
+        (  # Perplexity's, where it is no part of the output
+            {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12, "reasoning_tokens": 7},
+            (9, 10, None, None, 7),
+        ),
         ({"prompt_tokens": -1, "completion_tokens": "3"}, (None,) * 5),
         ({"prompt_tokens": True, "completion_tokens": 1.5}, (None,) * 5),
         ({"prompt_tokens": 9, "prompt_tokens_details": []}, (9, None, None, None, None)),
@@ -244,6 +288,26 @@ def test_usage_is_read_whatever_its_nesting_and_unknown_is_none(
         response.cache_write_tokens,
         response.reasoning_tokens,
     )
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        ({"cost_in_usd_ticks": 37_756_000}, 0.0037756),
+        ({"cost": 0.95, "cost_details": {"upstream_inference_cost": 0.9}, "is_byok": False}, 0.95),
+        ({"cost": 0.25, "cost_details": {"upstream_inference_cost": 0.5}, "is_byok": True}, 0.75),
+        ({"cost": 0, "cost_details": {}, "is_byok": True}, None),
+        ({"cost": {"total_cost": 0.006, "request_cost": 0.005}}, 0.006),
+        ({"cost": 0.95}, None),
+        ({"cost": -1, "cost_details": {}}, None),
+        ({"cost": "0.95", "cost_details": {}}, None),
+        ({"cost": True, "cost_details": {}}, None),
+        ({"cost": {"diem": 0}}, None),
+        ({"prompt_tokens": 9}, None),
+    ],
+)
+def test_what_a_server_says_that_it_cost_is_read(usage: object, cost: float | None) -> None:
+    assert parse({**answer(), "usage": usage}).cost_usd == cost
 
 
 def test_usage_of_groqs_older_place_is_read() -> None:

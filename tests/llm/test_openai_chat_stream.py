@@ -161,6 +161,23 @@ CUT_UP = [
             [piece("{", index=0, id="a", name="add"), piece("}", index=0, id="a", name="add")],
             [("a", "add", {})],
         ),
+        (
+            [
+                piece('{"x":', index=0, id="a", name="add"),
+                piece("{}", index=0, name="add"),
+                piece("}", index=0, name="add"),
+                piece("", index=0, name="add"),
+            ],
+            [("a", "add", {"x": {}})],
+        ),
+        (
+            [
+                piece("{", index=0, id="a", name="add"),
+                piece("}", index=0, id="made up"),
+                piece("{}", index=1, id="b", name="sub"),
+            ],
+            [("a", "add", {}), ("b", "sub", {})],
+        ),
         ([piece("", index=0, id="a", name="add")], [("a", "add", {})]),
         ([piece("null", index=0, id="a", name="add")], [("a", "add", {})]),
         ([piece({"x": 1}, index=0, id="a", name="add")], [("a", "add", {"x": 1})]),
@@ -195,6 +212,34 @@ def test_calls_without_ids_get_ids_and_the_same_id_twice_is_told_apart() -> None
     assert response.finish_reason == "tool_calls"
 
 
+def test_whole_calls_that_all_have_the_first_index_and_no_id_are_told_apart() -> None:
+    """So Gemini's compatible server may count them."""
+    _, response = read(
+        piece('{"x":1}', index=0, id="", name="add"),
+        piece('{"x":2}', index=0, id="", name="add"),
+        piece("{}", index=0, id="", name="sub"),
+        delta(finish="tool_calls"),
+    )
+    assert [(c.name, c.arguments) for c in response.tool_calls] == [
+        ("add", {"x": 1}),
+        ("add", {"x": 2}),
+        ("sub", {}),
+    ]
+    assert len({call.id for call in response.tool_calls}) == 3
+
+
+@pytest.mark.parametrize("finish", ["function_call", "stop"])
+def test_a_call_in_the_place_of_older_servers_is_put_together(finish: str) -> None:
+    _, response = read(
+        delta(None, role="assistant", function_call={"name": "add", "arguments": ""}),
+        delta(None, function_call={"arguments": '{"x":'}),
+        delta(None, function_call={"arguments": "1}"}),
+        delta(finish=finish),
+        DONE,
+    )
+    assert [(c.name, c.arguments) for c in response.tool_calls] == [("add", {"x": 1})]
+
+
 @pytest.mark.parametrize("arguments", ["", '{"x": "The'])
 def test_a_call_that_was_cut_off_is_marked(arguments: str) -> None:
     _, response = read(piece(arguments, index=0, id="a", name="add"), delta(finish="length"), DONE)
@@ -213,6 +258,12 @@ def test_the_signature_of_a_streamed_call_is_kept() -> None:
 def test_a_call_without_a_name_is_an_error_and_no_answer() -> None:
     with pytest.raises(ProtocolError, match="without a name"):
         read(delta("x"), piece("{}", index=0, id="a"), delta(finish="tool_calls"))
+
+
+def test_a_piece_of_a_call_that_says_nothing_begins_none() -> None:
+    empty = {"index": 0, "id": "", "type": "function", "function": {"name": "", "arguments": ""}}
+    _, response = read(delta("x", tool_calls=[empty, {}]), delta(finish="stop"))
+    assert (response.text, response.tool_calls) == ("x", [])
 
 
 def test_a_finish_that_speaks_of_calls_needs_one() -> None:
@@ -256,6 +307,44 @@ def test_reasoning_details_are_joined_to_whole_entries() -> None:
             {"type": "odd"},
             {"type": "odd"},
         ]
+    }
+
+
+def test_encrypted_details_with_ids_of_their_own_are_not_joined() -> None:
+    details = [
+        {"type": "reasoning.encrypted", "index": 0, "data": data, "id": name}
+        for name, data in (("e1", "x"), ("e2", "y"))
+    ]
+    _, response = read(
+        *(delta(None, reasoning_details=[detail]) for detail in details),
+        delta("4", finish="stop"),
+        vendor=VENDORS["openrouter"],
+    )
+    assert response.message.provider_state["openrouter"] == {"reasoning_details": details}
+
+
+def test_pieces_of_a_summary_of_reasoning_are_joined() -> None:
+    def thought(text: str, **fields: Any) -> dict[str, Any]:
+        summary = [{"type": "summary_text", "text": text, **fields}]
+        return delta([{"type": "reasoning", "summary": summary}])
+
+    chunks, response = read(
+        thought("be"),
+        thought("cause"),
+        thought("", signature="sig"),
+        delta("Hel"),
+        delta("lo", finish="stop"),
+        vendor=VENDORS["vllm"],
+    )
+    assert [chunk.reasoning for chunk in chunks] == ["be", "cause", None, None]
+    summary = [{"type": "summary_text", "text": "because", "signature": "sig"}]
+    assert response.message.provider_state == {
+        "vllm": {
+            "content": [
+                {"type": "reasoning", "summary": summary},
+                {"type": "text", "text": "Hello"},
+            ]
+        }
     }
 
 
@@ -351,6 +440,11 @@ def test_the_first_finish_counts_and_what_follows_is_left_out_with_one_warning(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.parametrize("mark", ["[DONE] ", " [DONE]"])
+def test_space_around_the_end_mark_changes_nothing(mark: str) -> None:
+    assert read(delta("x", finish="stop"), mark)[1].text == "x"
+
+
 def test_nothing_counts_after_the_end_mark() -> None:
     _, response = read(delta("x", finish="stop"), DONE, delta("y"), "not json")
     assert response.text == "x"
@@ -394,6 +488,7 @@ def test_a_server_known_to_leave_out_the_reason_ends_with_its_end_mark() -> None
             OverloadedError,
         ),
         ({"error": {"code": 502, "message": "m"}, **delta("", finish="error")}, ServerError),
+        ({"x_groq": {"error": "m"}, **delta(finish="stop")}, ServerError),
     ],
 )
 def test_an_error_in_the_stream_is_raised_as_what_it_is(
@@ -410,7 +505,7 @@ def test_an_error_in_the_stream_is_raised_as_what_it_is(
         {"message": {"content": "whole"}, "finish_reason": "stop"},
         {"delta": {}, "message": {"content": "whole"}, "finish_reason": "stop"},
         {"text": "whole", "finish_reason": "stop"},
-        {"delta": {"function_call": {"name": "f"}}, "finish_reason": "function_call"},
+        {"delta": {"function_call": {}}, "finish_reason": "function_call"},
     ],
 )
 def test_an_answer_that_is_in_no_delta_is_not_an_empty_one(choice: dict[str, Any]) -> None:

@@ -45,6 +45,12 @@ async def test_unknown_usage_is_none(transport: ScriptedTransport, usage: object
     assert response.reasoning_tokens is None
 
 
+async def test_what_a_server_says_that_it_cost_is_read(transport: ScriptedTransport) -> None:
+    told = {"input_tokens": 9, "output_tokens": 3, "cost_in_usd_ticks": 37_756_000}
+    assert (await both(transport, answer(message("Hi"), usage=told))).cost_usd == 0.0037756
+    assert (await both(transport, answer(message("Hi")))).cost_usd is None
+
+
 async def test_a_call_decides_why_it_stopped(transport: ScriptedTransport) -> None:
     response = await both(transport, answer(message("I will add."), call('{"a": 1}')))
     assert response.text == "I will add."
@@ -88,6 +94,14 @@ async def test_a_call_that_was_cut_off_is_never_one_to_run(
     assert response.finish_reason == "length"
     assert response.finish_reason_raw == "incomplete:max_output_tokens"
     assert response.tool_calls[0].invalid_arguments == left
+
+
+@pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter", "steered"])
+async def test_a_call_of_an_answer_that_was_cut_has_not_none_for_its_arguments(
+    transport: ScriptedTransport, reason: str
+) -> None:
+    response = await both(transport, cut(call(""), reason=reason))
+    assert response.tool_calls[0].invalid_arguments == ""
 
 
 @pytest.mark.parametrize(
@@ -175,6 +189,9 @@ async def test_a_refusal_is_no_text(transport: ScriptedTransport) -> None:
     no = message(content=[{"type": "refusal", "refusal": "I cannot."}])
     response = await both(transport, answer(no))
     assert (response.text, response.finish_reason) == ("", "content_filter")
+    begun = {"type": "output_text", "text": "Well.", "annotations": []}
+    response = await both(transport, answer(message(content=[begun, *no["content"]])))
+    assert (response.text, response.finish_reason) == ("Well.", "content_filter")
 
 
 async def test_items_of_the_server_s_own_tools_are_passed_over(

@@ -179,6 +179,13 @@ def test_the_last_event_of_a_whole_body_may_lack_its_blank_line(
     assert decoder.close() is not cut
 
 
+def test_a_field_of_its_own_with_an_error_is_an_event() -> None:
+    """So older servers of llama.cpp report one."""
+    stream = b'data: 1\n\nerror: {"code":400}\n\ndata: [DONE]\n\n'
+    assert decode(stream) == [("", b"1"), ("error", b'{"code":400}'), ("", b"[DONE]")]
+    assert decode(b"error: 7\n\nerror\n\n") == []
+
+
 def test_bare_json_with_an_error_is_an_event() -> None:
     """So Gemini reports an error in the middle of a stream."""
     error = b'{\n  "error": {"code": 503}\n}'

@@ -206,7 +206,7 @@ def _seal(
 
 def _split(base_url: str, provider: str) -> SplitResult:
     unusable = ConfigurationError(
-        f"The base URL for {provider} is not usable. It looks like https://host/v1."
+        f"The base URL for {provider} is not usable. It looks like https://host/path."
     )
     try:
         url = urlsplit(base_url)

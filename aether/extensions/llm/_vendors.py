@@ -68,6 +68,8 @@ class Vendor:
     """A certain tool can be demanded. Otherwise it is demanded by being the only one."""
     short_call_ids: bool = False
     """Tool call ids must be exactly nine letters and digits."""
+    longest_call_id: int | None = None
+    """So many characters a tool call id may have."""
     parallel_option: bool = False
     """It takes `parallel_tool_calls`."""
     forced_choice_reasons: bool = True
@@ -87,6 +89,8 @@ class Vendor:
     cache."""
     refused_parts: frozenset[str] = frozenset()
     """Types of content parts that it refuses."""
+    media_types: tuple[str, ...] | None = None
+    """Types of images and sound that it takes as bytes, where that is known."""
     bare_media: bool = False
     """It takes sound as bare base64, and a document by a URL, which may be a `data:` URL."""
     shown_images: bool = False
@@ -109,9 +113,12 @@ OPENAI = Vendor(
     default_model="gpt-6-luna",  # see its profile for why
     max_tokens_field="max_completion_tokens",
     openai_models=True,
+    longest_call_id=40,  # a longer one is a 400, with the code `string_above_max_length`
     parallel_option=True,
     reasoning=(ReasoningControl(efforts=_efforts(*_EVERY_EFFORT)),),
     strict_models=("*",),
+    # "Image input requirements" and the formats of `input_audio` in its reference.
+    media_types=("image/png", "image/jpeg", "image/webp", "image/gif", "audio/wav", "audio/mpeg"),
     echoes_reasoning=False,  # it never shows reasoning here, and refuses unknown message fields
 )
 
@@ -119,8 +126,10 @@ ELSEWHERE = replace(
     OPENAI,
     key_required=False,
     max_tokens_field="max_tokens",
+    longest_call_id=None,
     parallel_option=False,
     reasoning=(),
+    media_types=None,
     echoes_reasoning=True,
 )
 """A server of which no more is known than that it speaks the protocol."""
@@ -308,9 +317,11 @@ _ROWS = (
         key_header="api-key",
         max_tokens_field="max_completion_tokens",
         openai_models=True,
+        longest_call_id=OPENAI.longest_call_id,
         parallel_option=True,
         reasoning=(ReasoningControl(efforts=_efforts(*_EVERY_EFFORT)),),
         strict_models=("*",),
+        media_types=OPENAI.media_types,
         echoes_reasoning=False,
     ),
 )

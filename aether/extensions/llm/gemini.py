@@ -41,8 +41,7 @@ class GeminiProvider:
 
     A model is a name, `gemini-3.8-flash`, or a resource, `tunedModels/x`. All system messages make
     the one system instruction. Thoughts are summarized, as `reasoning`, where a request sets how
-    much to reason. `extra_body` is merged into the body, also inside of `generationConfig`, and its
-    `tools` (`[{"googleSearch": {}}]`) are added to those that are offered.
+    much to reason. `extra_body={"tools": [{"googleSearch": {}}]}` adds Google's own tools.
     """
 
     def __init__(

@@ -25,6 +25,7 @@ __all__ = ["OpenAIProvider"]
 Api = Literal["auto", "chat", "responses"]
 
 _OPENAI_URL = OPENAI.base_url or ""
+_OPERATIONS = ("/chat/completions", "/responses")
 _OPENAI_HOST = urlsplit(_OPENAI_URL).hostname or ""
 
 
@@ -44,8 +45,8 @@ class OpenAIProvider:
     Over the Responses API the server is told to store nothing (`store` is false): reasoning goes
     back to it with the messages, encrypted. A model's commentary on its work counts as `reasoning`,
     unless it says nothing else. Summaries of reasoning are asked for with
-    `extra_body={"reasoning": {"summary": "auto"}}`, which takes the place of an effort, as some
-    models give them to verified organizations only. There are no stop sequences and there is no
+    `extra_body={"reasoning": {"summary": "auto"}}`, as some models give them to verified
+    organizations only. There are no stop sequences and there is no
     audio: an `InputError` says so. `seed` and cache points that a model does not know are left out.
     """
 
@@ -62,7 +63,7 @@ class OpenAIProvider:
         chosen = config.openai_api() if api is None else api
         if chosen not in get_args(Api):
             raise ConfigurationError(f"api is 'auto', 'chat' or 'responses', not {api!r}.")
-        base_url = base_url or _OPENAI_URL
+        base_url = _without_operation(base_url or _OPENAI_URL)
         at_openai = _is_openai(base_url)
         vendor = OPENAI if at_openai else ELSEWHERE
         if vendor.key_required:
@@ -122,3 +123,9 @@ def _is_openai(url: str) -> bool:
 def _with_version(url: str) -> str:
     parts = urlsplit(url)
     return parts._replace(path="/v1").geturl() if parts.path in ("", "/") else url
+
+
+def _without_operation(url: str) -> str:
+    """Without the end that a request's path adds, which would otherwise stand there twice."""
+    end = next((end for end in _OPERATIONS if url.rstrip("/").endswith(end)), "")
+    return url.rstrip("/").removesuffix(end) if end else url

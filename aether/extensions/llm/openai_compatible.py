@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import AsyncGenerator, Callable
+from urllib.parse import urlsplit
 
 from aether.config import environment
 from aether.errors import ConfigurationError, UnknownNameError
@@ -24,9 +25,9 @@ class OpenAICompatibleProvider:
     """A named server, such as `vendor="groq"`, over Chat Completions.
 
     `api_key` is needed at the addresses of the cloud ones, and comes from `<NAME>_API_KEY` there
-    if it is not given; at another `base_url`, and for local servers, it is not. A server without a
-    default model wants one with each call, or here. `transport` and `timeout` are as those of
-    `OpenAIProvider`.
+    if it is not given; at another `base_url`, and for local servers, it is not. Of the server's own
+    address, `base_url` may leave out the path. A server without a default model wants one with each
+    call, or here. `transport` and `timeout` are as those of `OpenAIProvider`.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class OpenAICompatibleProvider:
             raise ConfigurationError(
                 f"{row.name} has no common address. Set {prefix}_BASE_URL or pass base_url=."
             )
-        if row.key_required and (base_url is None or row.base_url is None):
+        base_url = _completed(base_url, row.base_url)
+        if row.key_required and (row.base_url is None or _is_at(base_url, row.base_url)):
             api_key = api_key or environment(f"{prefix}_API_KEY")
             if not api_key:
                 raise ConfigurationError(
@@ -55,7 +57,7 @@ class OpenAICompatibleProvider:
         self.default_model = default_model or row.default_model
         endpoint = Endpoint(
             provider=row.name,
-            base_url=base_url or row.base_url or "",
+            base_url=base_url,
             query=row.query,
             api_key=api_key or None,
             key_header=row.key_header,
@@ -83,6 +85,24 @@ class OpenAICompatibleProvider:
             f"OpenAICompatibleProvider(vendor={self.vendor!r}, "
             f"default_model={self.default_model!r}, base_url={self.base_url!r})"
         )
+
+
+def _is_at(url: str, own: str) -> bool:
+    """Whether it is an address of the same server."""
+    try:
+        given, known = urlsplit(url), urlsplit(own)
+    except ValueError:  # the endpoint says what is wrong with it
+        return False
+    return (given.scheme, given.netloc.lower()) == (known.scheme, known.netloc)
+
+
+def _completed(url: str | None, own: str | None) -> str:
+    """The URL with the path that the server's own has, where it is that without a path."""
+    if not url or own is None:
+        return url or own or ""
+    if not _is_at(url, own) or urlsplit(url).path not in ("", "/"):
+        return url
+    return urlsplit(url)._replace(path=urlsplit(own).path).geturl()
 
 
 def _row(vendor: str) -> Vendor:

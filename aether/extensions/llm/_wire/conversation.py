@@ -7,11 +7,18 @@ It must not know a protocol. What can be repaired with certainty is repaired; th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 
 from aether.errors import InputError
+from aether.llm.content import ReasoningPart
 from aether.llm.messages import Message
 
-__all__ = ["paired"]
+__all__ = ["call_id_within", "paired", "place_of"]
+
+
+def place_of(message: Message, position: int, number: int) -> str:
+    """How an error names a part of a message: both are counted from 1."""
+    return f"Message {position} ({message.role}), part {number}"
 
 
 def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
@@ -27,6 +34,11 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
     for position, message in enumerate(messages, 1):
         if message.role == "tool":
             call_id = _answered(message, [each for each in expected if each not in results])
+            if call_id is None and message.tool_call_id is None:
+                raise InputError(
+                    f"Message {position} (tool) has no tool_call_id. It must be the id of a tool "
+                    "call of the assistant message before it that has no result yet."
+                )
             if call_id is None:
                 raise InputError(
                     f"Message {position} is the result of the tool call {message.tool_call_id!r}, "
@@ -46,6 +58,8 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
                 f"Message {position} ({message.role}) comes before the results of the tool calls "
                 f"{', '.join(missing)}. Put a tool message for each of them before it."
             )
+        if message.role == "user":
+            _check_user(message, position)
         expected = [call.id for call in message.tool_calls]
         if expected and message.role != "assistant":
             raise InputError(
@@ -61,6 +75,21 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
             f"The messages end before the results of the tool calls {', '.join(missing)}. Add a "
             "tool message for each of them."
         )
+
+
+def call_id_within(most: int, call_id: str) -> str:
+    """The id of a call with at most so many characters: the same text always gives the same id."""
+    return call_id if len(call_id) <= most else f"call_{sha256(call_id.encode()).hexdigest()[:24]}"
+
+
+def _check_user(message: Message, position: int) -> None:
+    parts = () if isinstance(message.content, str) else message.content
+    for number, part in enumerate(parts, 1):
+        if isinstance(part, ReasoningPart):
+            raise InputError(
+                f"{place_of(message, position, number)} is of type reasoning, which a user's "
+                "message may hold none of: it is what a model thought."
+            )
 
 
 def _answered(message: Message, unanswered: Sequence[str]) -> str | None:

@@ -96,6 +96,7 @@ _CONTEXT_PHRASES = (
     "prompt too long",
     "total length of all messages is too long",
     "exceeds the maximum number of tokens",
+    "exceed context limit",
 )
 _FILTER = {
     "content_filter",
@@ -211,6 +212,9 @@ def _build(
     answered = "reported an error" if report.status is None else f"answered {report.status}"
     subject = f"{source.provider} ({source.model}) {answered}"
     advice = _ADVICE.get(error_class, "")
+    wait = report.retry_after if retry_after is None else retry_after
+    if wait is not None:
+        advice = f"{advice} It asks to wait {wait:g} s.".lstrip()
     said = clean(source.redact(report.message))
     room = MAX_MESSAGE - len(subject) - len(advice) - len(": ... ")
     if len(said) > room:
@@ -222,7 +226,7 @@ def _build(
         f"{subject}: {said} {advice}" if said else f"{subject}. {advice}",
         status=report.status,
         retryable=retryable,
-        retry_after=report.retry_after if retry_after is None else retry_after,
+        retry_after=wait,
         kind=None if report.code is None else clean(source.redact(report.code)),
     )
 

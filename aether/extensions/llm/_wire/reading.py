@@ -5,6 +5,7 @@ It must not know a protocol.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json
@@ -12,11 +13,21 @@ from pydantic_core import from_json
 from aether.errors import ProtocolError
 from aether.extensions.llm._wire.errors import Source
 
-__all__ = ["Tokens", "count", "decode", "decode_any", "expect", "first_count", "listed"]
+__all__ = [
+    "Tokens",
+    "count",
+    "decode",
+    "decode_any",
+    "expect",
+    "first_count",
+    "listed",
+    "reported_cost",
+]
 
 T = TypeVar("T")
 
 _EXCERPT = 200
+_TICKS = 10**10  # that xAI counts to a dollar
 
 
 class Tokens(NamedTuple):
@@ -29,6 +40,8 @@ class Tokens(NamedTuple):
     cache_read: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
+    cost_usd: float | None = None
+    """What the server says that it cost."""
 
 
 def decode(body: bytes, source: Source) -> dict[str, Any]:
@@ -81,3 +94,29 @@ def count(value: object) -> int | None:
 def first_count(*values: object) -> int | None:
     """The first of the values that is a count."""
     return next((found for found in map(count, values) if found is not None), None)
+
+
+def reported_cost(usage: dict[str, Any]) -> float | None:
+    """What the server says that an answer cost, in US dollars: xAI, Perplexity and OpenRouter do.
+
+    OpenRouter names the price of a call over a key of one's own apart from its fee. A bare `cost`
+    of anybody else is of no known currency.
+    """
+    ticks = count(usage.get("cost_in_usd_ticks"))
+    if ticks is not None:
+        return ticks / _TICKS
+    cost, details = usage.get("cost"), usage.get("cost_details")
+    if isinstance(cost, dict):
+        return _amount(cost.get("total_cost"))
+    if not isinstance(details, dict):
+        return None
+    fee = _amount(cost)
+    if not usage.get("is_byok"):
+        return fee
+    price = _amount(details.get("upstream_inference_cost"))
+    return None if fee is None or price is None else fee + price
+
+
+def _amount(value: Any) -> float | None:
+    known = type(value) in (int, float) and 0 <= value < math.inf
+    return float(value) if known else None

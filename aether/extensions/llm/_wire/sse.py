@@ -118,7 +118,7 @@ class SSEDecoder:
             elif field == b"event":
                 name = value
         if not lines:
-            return ServerSentEvent(block.strip()) if _is_bare_error(block.strip()) else None
+            return _bare_error(block.strip())
         data = b"\n".join(lines)
         _check_utf8(data)
         return ServerSentEvent(data, name.decode("utf-8", "replace"))
@@ -145,9 +145,15 @@ class SSEDecoder:
         return ProtocolError(f"An event of the stream is larger than {self._max_bytes} bytes.")
 
 
-def _is_bare_error(block: bytes) -> bool:
-    """Whether it is JSON that is no event: so Google reports an error in the middle of a stream."""
-    return block[:1] + block[-1:] in (b"{}", b"[]") and b'"error"' in block
+def _bare_error(block: bytes) -> ServerSentEvent | None:
+    """An error in the middle of a stream that is no event: Google's is bare JSON, that of llama.cpp
+    until 2025-09 is JSON in a field of its own.
+    """
+    named = block.startswith(b"error:")
+    data = block.removeprefix(b"error:").strip()
+    if data[:1] + data[-1:] not in (b"{}", b"[]") or not (named or b'"error"' in data):
+        return None
+    return ServerSentEvent(data, "error" if named else "")
 
 
 def _is_whole(data: bytes) -> bool:

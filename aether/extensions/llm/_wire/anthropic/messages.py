@@ -7,7 +7,7 @@ is an `InputError` that names the message by its position, from 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aether.errors import InputError
@@ -19,7 +19,7 @@ from aether.extensions.llm._wire.anthropic.state import (
     echoed,
     is_resumable,
 )
-from aether.extensions.llm._wire.conversation import paired
+from aether.extensions.llm._wire.conversation import paired, place_of
 from aether.llm.content import CachePoint, ReasoningPart, TextPart
 from aether.llm.messages import Message, ToolCall
 from aether.llm.profiles import ModelProfile
@@ -127,14 +127,14 @@ class _Conversation:
 
     def _add_system(self, message: Message, position: int, following: str | None) -> None:
         late = self._takes_late_system(following)
-        for part in _parts(message):
+        for part, place in _placed(message, position):
             if isinstance(part, CachePoint):
                 self._breakpoints.add(self._blocks() if late else self._system, part.ttl)
-            elif (block := _text_block(part, message, position)) is not None:
+            elif (block := _text_block(part, place)) is not None:
                 (self._turn("system") if late else self._system).append(block)
 
     def _add_user(self, message: Message, position: int) -> None:
-        made = [(part, block_of(part, position)) for part in _parts(message)]
+        made = [(part, block_of(part, place)) for part, place in _placed(message, position)]
         if all(block is None for _, block in made):
             raise InputError(f"Message {position} (user) is empty.")
         for part, block in made:
@@ -144,7 +144,8 @@ class _Conversation:
                 self._turn("user").append(block)
 
     def _add_result(self, message: Message, position: int) -> None:
-        content = [block for part in _parts(message) if (block := block_of(part, position))]
+        made = (block_of(part, place) for part, place in _placed(message, position))
+        content = [block for block in made if block is not None]
         call = message.tool_call_id or ""
         result: Block = {"type": "tool_result", "tool_use_id": self._ids[call]}
         if message.is_error:
@@ -170,11 +171,11 @@ class _Conversation:
             unsigned=self._takes_unsigned,
         )
         if echo is None:
-            said = [_text_block(part, message, position) for part in _parts(message)]
+            said = [_text_block(part, place) for part, place in _placed(message, position)]
             made = [block for block in said if block is not None]
             made += map(_call, message.tool_calls)
         else:
-            said = [block_of(TextPart(text=echo.text), position)]
+            said = [block_of(TextPart(text=echo.text), place_of(message, position, 1))]
             made = [*echo.blocks, *(block for block in said if block), *map(_call, echo.calls)]
         self._identify(made)
         if made:
@@ -227,15 +228,17 @@ def _parts(message: Message) -> Sequence[Any]:
     return message.content
 
 
-def _text_block(part: Any, message: Message, position: int) -> Block | None:
+def _placed(message: Message, position: int) -> Iterator[tuple[Any, str]]:
+    for number, part in enumerate(_parts(message), 1):
+        yield part, place_of(message, position, number)
+
+
+def _text_block(part: Any, place: str) -> Block | None:
     if isinstance(part, ReasoningPart | CachePoint):
         return None  # reasoning of its own stands in the state, that of others goes to no one
     if not isinstance(part, TextPart):
-        raise InputError(
-            f"Message {position} ({message.role}) has a part of type {part.type}: here Anthropic "
-            "takes text alone."
-        )
-    return block_of(part, position)
+        raise InputError(f"{place} is of type {part.type}: here Anthropic takes text alone.")
+    return block_of(part, place)
 
 
 def _call(call: ToolCall) -> Block:

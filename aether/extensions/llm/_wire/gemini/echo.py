@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any
 
+from aether.extensions.llm._wire.conversation import place_of
 from aether.extensions.llm._wire.gemini.parts import (
     MEDIA,
     PROVIDER,
@@ -93,8 +94,8 @@ def neutral_parts(message: Message, position: int) -> list[dict[str, Any]]:
         said = [{"text": content}] if content else []
     else:
         said = [
-            content_part(part, position)
-            for part in content
+            content_part(part, place_of(message, position, number))
+            for number, part in enumerate(content, 1)
             if isinstance(part, MEDIA) or (isinstance(part, TextPart) and _says(part))
         ]
     return [*said, *map(call_part, message.tool_calls)]

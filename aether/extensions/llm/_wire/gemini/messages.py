@@ -10,13 +10,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from aether.errors import InputError
-from aether.extensions.llm._wire.conversation import paired
+from aether.extensions.llm._wire.conversation import paired, place_of
 from aether.extensions.llm._wire.gemini.echo import (
     FOREIGN_SIGNATURE,
     neutral_parts,
     recalled_parts,
 )
-from aether.extensions.llm._wire.gemini.parts import PROVIDER, content_part, result_part
+from aether.extensions.llm._wire.gemini.parts import (
+    PROVIDER,
+    check_media,
+    content_part,
+    result_part,
+)
 from aether.llm.content import CachePoint, ReasoningPart, TextPart
 from aether.llm.messages import Message
 from aether.llm.profiles import ModelProfile
@@ -79,12 +84,13 @@ def _user(message: Message, position: int) -> Parts:
     if isinstance(content, str):
         parts = [{"text": content}] if content else []
     else:
-        parts = [
-            content_part(part, position)
-            for part in content
-            if not isinstance(part, CachePoint)
-            and not (isinstance(part, TextPart) and not part.text)
-        ]
+        parts = []
+        for number, part in enumerate(content, 1):
+            if isinstance(part, CachePoint) or (isinstance(part, TextPart) and not part.text):
+                continue
+            place = place_of(message, position, number)
+            check_media(part, place)
+            parts.append(content_part(part, place))
     if not parts:
         raise InputError(f"Message {position} (user) is empty.")
     return parts
@@ -104,10 +110,10 @@ def _assistant(message: Message, position: int, *, signs: bool) -> Parts:
 
 def _text(message: Message, position: int) -> str:
     if not isinstance(message.content, str):
-        for part in message.content:
+        for number, part in enumerate(message.content, 1):
             if not isinstance(part, TextPart | ReasoningPart | CachePoint):
                 raise InputError(
-                    f"Message {position} ({message.role}) has a part of type {part.type}: here "
-                    "Gemini takes text alone."
+                    f"{place_of(message, position, number)} is of type {part.type}: here Gemini "
+                    "takes text alone."
                 )
     return message.text

@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aether.errors import InputError
-from aether.extensions.llm._wire.media import Media, base64_of, check_url
+from aether.extensions.llm._wire.conversation import place_of
+from aether.extensions.llm._wire.media import Media, base64_of, check_type, check_url
 from aether.llm.content import AudioPart, FilePart, ImagePart, TextPart
 from aether.llm.messages import Message, ToolCall
 
@@ -20,6 +21,7 @@ __all__ = [
     "MEDIA",
     "PROVIDER",
     "call_part",
+    "check_media",
     "content_part",
     "media_of",
     "result_part",
@@ -36,18 +38,34 @@ _TEXTUAL = frozenset(
     f"application/{name}"
     for name in ("json", "x-ndjson", "xml", "yaml", "x-yaml", "toml", "javascript", "sql")
 )
+# "Supported image formats" and "Supported audio formats" in Gemini's documentation, and the types of
+# sound in Vertex AI's.
+_TAKEN = (
+    *(f"image/{name}" for name in ("png", "jpeg", "webp", "heic", "heif")),
+    *(f"audio/{name}" for name in ("wav", "mpeg", "aiff", "aac", "ogg", "flac", "mp4", "webm")),
+    *(f"audio/{name}" for name in ("opus", "pcm", "l16")),
+)
 _IN_RESULTS = ("image/png", "image/jpeg", "image/webp", "application/pdf", "text/plain")
 
 
-def content_part(part: Any, position: int) -> dict[str, Any]:
+def check_media(part: Any, place: str) -> None:
+    """`InputError` if the part is an image or sound of a type that Gemini does not take.
+
+    For what a user sends. What a model has made goes back to it as it came.
+    """
+    if isinstance(part, ImagePart | AudioPart) and part.media_type:
+        check_type(part, place, takes=_TAKEN, provider="Gemini")
+
+
+def content_part(part: Any, place: str) -> dict[str, Any]:
     """A text or media part. What it carries of Gemini's own goes beside it, as it is: a
     signature, or such as `videoMetadata`.
     """
     if isinstance(part, TextPart):
         return {"text": part.text, **state_of(part.provider_state)}
     if isinstance(part, MEDIA):
-        return {**_media(part, position), **state_of(part.provider_state)}
-    raise InputError(f"Message {position} has a part of type {part.type} that Gemini cannot take.")
+        return {**_media(part, place), **state_of(part.provider_state)}
+    raise InputError(f"{place} is of type {part.type}, which Gemini does not take.")
 
 
 def call_part(call: ToolCall) -> dict[str, Any]:
@@ -76,12 +94,12 @@ def result_part(
         function["id"] = call["id"]
     media = [] if isinstance(message.content, str) else _result_media(message, position)
     if media:
+        place, first = media[0]
         if takes_media is False:
             raise InputError(
-                f"Message {position} (tool) has a part of type {media[0].type}: this model takes "
-                "text alone as a tool's result."
+                f"{place} is of type {first.type}: this model takes text alone as a tool's result."
             )
-        function["parts"] = [_media(part, position) for part in media]
+        function["parts"] = [_media(part, place) for place, part in media]
     return {"functionResponse": function}
 
 
@@ -103,23 +121,27 @@ def state_of(provider_state: dict[str, Any]) -> dict[str, Any]:
     return dict(state) if isinstance(state, dict) else {}
 
 
-def _result_media(message: Message, position: int) -> list[Media]:
-    media = [part for part in message.content if isinstance(part, MEDIA)]
-    for part in media:
+def _result_media(message: Message, position: int) -> list[tuple[str, Media]]:
+    media = [
+        (place_of(message, position, number), part)
+        for number, part in enumerate(message.content, 1)
+        if isinstance(part, MEDIA)
+    ]
+    for place, part in media:
         if part.data is None or _media_type(part) not in _IN_RESULTS:
             raise InputError(
-                f"Message {position} (tool) has a part of type {part.type} that Gemini does not "
-                f"take as a tool's result: pass the data of one of {', '.join(_IN_RESULTS)}."
+                f"{place} is of type {part.type}, which Gemini does not take like this as a tool's "
+                f"result: pass the data of one of {', '.join(_IN_RESULTS)}."
             )
     return media
 
 
-def _media(part: Media, position: int) -> dict[str, Any]:
+def _media(part: Media, place: str) -> dict[str, Any]:
     if part.data is not None:
         return {"inlineData": {"mimeType": _media_type(part), "data": base64_of(part)}}
     # Public and signed HTTPS URLs, those of the Files API and of YouTube, and registered objects
     # of Cloud Storage ("File input methods" in Gemini's documentation).
-    url = check_url(part, position, schemes=("https", "gs"))
+    url = check_url(part, place, schemes=("https", "gs"))
     named: dict[str, Any] = {"fileUri": url}
     media_type = _media_type(part) if part.media_type else _guessed_type(url)
     if media_type:
@@ -128,8 +150,8 @@ def _media(part: Media, position: int) -> dict[str, Any]:
 
 
 def _media_type(part: Media) -> str:
-    """Without parameters. Text that is no text by its type is refused, so it is plain text."""
-    media_type = (part.media_type or "").partition(";")[0].strip().lower()
+    """Text that is no text by its type is refused, so it is plain text."""
+    media_type = part.media_type or ""
     return "text/plain" if media_type in _TEXTUAL else media_type
 
 

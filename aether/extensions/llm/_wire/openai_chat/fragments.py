@@ -5,12 +5,17 @@ It must not know what is read from them: they go back to the server as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["is_more_than_text", "join_details", "join_parts"]
 
+_PART_TEXTS = {
+    "text": "text",
+    "thinking": "thinking",
+    "reasoning": "summary",  # Databricks'
+    "summary_text": "text",
+}
 _DETAIL_TEXTS = ("text", "summary", "data")
 
 
@@ -33,7 +38,7 @@ def join_parts(pieces: Iterable[Any]) -> list[Any]:
             joined.append(piece)
             continue
         kind = piece.get("type")
-        field = {"text": "text", "thinking": "thinking"}.get(str(kind), "")
+        field = _PART_TEXTS.get(str(kind), "")
         before, more = last.get(field), piece.get(field)
         if kind != last.get("type") or type(before) is not type(more):
             joined.append(piece)
@@ -46,15 +51,20 @@ def join_parts(pieces: Iterable[Any]) -> list[Any]:
     return joined
 
 
-def join_details(pieces: Sequence[Any]) -> list[Any]:
+def join_details(pieces: Iterable[Any]) -> list[Any]:
     """OpenRouter's reasoning details: the pieces of one entry, which follow one another, as one.
 
     Its texts are joined; of another field the latest value counts.
     """
+    groups: list[list[Any]] = []
+    for piece in pieces:
+        if groups and _goes_on(groups[-1][0], piece):
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
     joined: list[Any] = []
-    for key, group in groupby(pieces, _detail_key):
-        details = list(group)
-        if key is None:
+    for details in groups:
+        if len(details) == 1:
             joined += details
             continue
         entry: dict[str, Any] = {}
@@ -66,7 +76,10 @@ def join_details(pieces: Sequence[Any]) -> list[Any]:
     return joined
 
 
-def _detail_key(detail: Any) -> tuple[Any, Any] | None:
-    if not isinstance(detail, dict) or detail.get("index") is None:
-        return None
-    return detail.get("type"), detail["index"]
+def _goes_on(first: Any, piece: Any) -> bool:
+    """Whether a piece belongs to the entry that the first one begins."""
+    if not (isinstance(first, dict) and isinstance(piece, dict)) or first.get("index") is None:
+        return False
+    ids = {str(each["id"]) for each in (first, piece) if each.get("id")}
+    place = first.get("type"), first["index"]
+    return place == (piece.get("type"), piece.get("index")) and len(ids) < 2

@@ -15,8 +15,15 @@ from pydantic_core import to_json
 
 from aether.errors import InputError
 from aether.extensions.llm._vendors import Vendor
-from aether.extensions.llm._wire.conversation import paired
-from aether.extensions.llm._wire.media import base64_of, check_url, data_url
+from aether.extensions.llm._wire.conversation import call_id_within, paired, place_of
+from aether.extensions.llm._wire.media import (
+    base64_of,
+    check_type,
+    check_url,
+    data_url,
+    file_name,
+    plain_type,
+)
 from aether.extensions.llm._wire.openai_chat.caching import Breakpoints
 from aether.extensions.llm._wire.openai_chat.output_media import TRANSCRIPT
 from aether.llm.content import (
@@ -32,8 +39,10 @@ from aether.llm.messages import Message, ToolCall
 
 __all__ = ["CALL_STATE", "CONTENT", "render_messages", "text_of"]
 
-ECHOED_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "refusal")
-"""Fields of an answer that go back, under the same name, to the server that gave them."""
+REFUSAL = "refusal"
+ECHOED_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", REFUSAL)
+"""Fields of an answer that go back, under the same name, to the server that gave them; those that
+hold reasoning not to one that never does, which shares its name with one that does."""
 CONTENT = "content"
 """The same of content that is more than text, such as Mistral's thinking, while its text is the
 message's."""
@@ -43,13 +52,7 @@ CALL_STATE = "extra_content"
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _SHORT_ID = re.compile(r"[a-zA-Z0-9]{9}")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_AUDIO_FORMATS = {
-    "audio/wav": "wav",
-    "audio/x-wav": "wav",
-    "audio/wave": "wav",
-    "audio/mpeg": "mp3",
-    "audio/mp3": "mp3",
-}
+_AUDIO_FORMATS = {"audio/mpeg": "mp3", "audio/mp4": "m4a"}  # others by the name of their type
 
 
 def render_messages(
@@ -112,7 +115,7 @@ class _Writer:
     def _add_user_content(self) -> None:
         content = self._message.content
         if not isinstance(content, str):
-            self._add_parts(content, lambda part: _part(part, self._vendor, self._position))
+            self._add_parts(content, lambda part, place: _part(part, self._vendor, place))
             content = self._made["content"]
         self._made["content"] = content
         if not content:
@@ -132,8 +135,9 @@ class _Writer:
         state = message.provider_state.get(vendor.name)
         known: dict[str, Any] = state if isinstance(state, dict) else {}
         self._add_text()
-        echoed = {name: known[name] for name in ECHOED_FIELDS if name in known}
-        raw = known.get(CONTENT)
+        fields = ECHOED_FIELDS if vendor.echoes_reasoning else (REFUSAL,)
+        echoed = {name: known[name] for name in fields if name in known}
+        raw = known.get(CONTENT) if vendor.echoes_reasoning else None
         if isinstance(raw, list) and text_of(raw) == message.text:
             made[CONTENT] = [dict(part) if isinstance(part, dict) else part for part in raw]
         if "audio" in made:
@@ -150,29 +154,26 @@ class _Writer:
         made.update(echoed)
 
     def _add_parts(
-        self, parts: Sequence[ContentPart], written: Callable[[Any], dict[str, Any] | None]
+        self, parts: Sequence[ContentPart], written: Callable[[Any, str], dict[str, Any] | None]
     ) -> None:
         said: list[dict[str, Any]] = []
         self._made["content"] = said
-        for part in parts:
+        for number, part in enumerate(parts, 1):
             if isinstance(part, CachePoint):
                 self._breakpoints.put(part, self._made if said else self._before)
                 continue
-            made = written(part)
+            made = written(part, place_of(self._message, self._position, number))
             if made is not None:
                 said.append(made)
         if len(said) == 1 and said[0].keys() == {"type", "text"}:
             self._made["content"] = said[0]["text"]
 
-    def _text_part(self, part: ContentPart) -> dict[str, Any] | None:
+    def _text_part(self, part: ContentPart, place: str) -> dict[str, Any] | None:
         if isinstance(part, TextPart):
             return {"type": "text", "text": part.text} if part.text else None
         if isinstance(part, ReasoningPart) or self._adds_media(part):
             return None
-        raise InputError(
-            f"Message {self._position} ({self._message.role}) has a part of type {part.type}: here "
-            "the provider takes text alone."
-        )
+        raise InputError(f"{place} is of type {part.type}: here the provider takes text alone.")
 
     def _adds_media(self, part: ContentPart) -> bool:
         """Whether the part is sound or an image that a model made, and what goes back of it."""
@@ -218,13 +219,15 @@ def _call(call: ToolCall, vendor: Vendor, position: int) -> dict[str, Any]:
         "function": {"name": name, "arguments": arguments},
     }
     state = call.provider_state.get(vendor.name)
-    if isinstance(state, dict) and CALL_STATE in state:
+    if vendor.echoes_reasoning and isinstance(state, dict) and CALL_STATE in state:
         made[CALL_STATE] = state[CALL_STATE]
     return made
 
 
 def _call_id(call_id: str, vendor: Vendor) -> str:
     """The id as the server takes it: the same text always gives the same id."""
+    if vendor.longest_call_id is not None:
+        return call_id_within(vendor.longest_call_id, call_id)
     if not vendor.short_call_ids or _SHORT_ID.fullmatch(call_id):
         return call_id
     number = int.from_bytes(sha256(call_id.encode()).digest()[:8])
@@ -237,35 +240,30 @@ def text_of(content: Sequence[Any]) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-def _part(part: Any, vendor: Vendor, position: int) -> dict[str, Any]:
+def _part(part: Any, vendor: Vendor, place: str) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if part.type in vendor.refused_parts:
-        raise InputError(
-            f"Message {position} has a part of type {part.type}: {vendor.name} takes none."
-        )
+        raise InputError(f"{place} is of type {part.type}: {vendor.name} takes none.")
+    if vendor.media_types is not None and part.type != "file" and part.data is not None:
+        check_type(part, place, takes=vendor.media_types, provider=vendor.name)
     if isinstance(part, ImagePart):
-        url = data_url(part) if part.url is None else check_url(part, position)
+        url = data_url(part) if part.url is None else check_url(part, place)
         return {"type": "image_url", "image_url": {"url": url}}
     if vendor.bare_media and isinstance(part, FilePart):
-        url = data_url(part) if part.url is None else check_url(part, position)
+        url = data_url(part) if part.url is None else check_url(part, place)
         named = {"document_name": part.name} if part.name else {}
         return {"type": "document_url", "document_url": url, **named}
     if isinstance(part, AudioPart) and part.data is not None:
         if vendor.bare_media:
             return {"type": "input_audio", "input_audio": base64_of(part)}
-        audio_format = _AUDIO_FORMATS.get(part.media_type or "")
-        if audio_format is None:
-            raise InputError(
-                f"Message {position} has audio of type {part.media_type}: the provider takes "
-                "audio/wav and audio/mpeg."
-            )
+        media_type = plain_type(part)
+        audio_format = _AUDIO_FORMATS.get(media_type, media_type.removeprefix("audio/"))
         sound = {"data": base64_of(part), "format": audio_format}
         return {"type": "input_audio", "input_audio": sound}
     if isinstance(part, FilePart) and part.data is not None:
-        named = {"filename": part.name} if part.name else {}
-        return {"type": "file", "file": {**named, "file_data": data_url(part)}}
+        return {"type": "file", "file": {"filename": file_name(part), "file_data": data_url(part)}}
     raise InputError(
-        f"Message {position} (user) has a part of type {part.type} that the provider cannot take"
+        f"{place} is of type {part.type}, which the provider cannot take"
         + (" by its URL: pass its data." if isinstance(part, AudioPart | FilePart) else ".")
     )

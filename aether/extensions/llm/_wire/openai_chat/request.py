@@ -12,6 +12,7 @@ from typing import Any
 
 from aether.errors import InputError
 from aether.extensions.llm._vendors import Vendor, is_among
+from aether.extensions.llm._wire.extra import laid_over
 from aether.extensions.llm._wire.json_schema import strict_schema
 from aether.extensions.llm._wire.openai_chat.caching import Breakpoints
 from aether.extensions.llm._wire.openai_chat.messages import render_messages
@@ -48,8 +49,7 @@ def render_request(
         raise InputError(f"tool_choice is {request.tool_choice!r}, but no tools are offered.")
     body.update(reasoning_fields(request, vendor=vendor, profile=profile, model=model))
     _add_options(body, request, vendor, profile, model)
-    body.update(request.extra_body)
-    return body
+    return laid_over(body, request.extra_body, stream=stream)
 
 
 def _add_options(

@@ -24,6 +24,7 @@ from aether.llm.content import ContentPart, TextPart
 from aether.llm.messages import FinishReason, LLMResponse, Message, ToolCall, new_call_id
 
 __all__ = [
+    "OLD_CALL",
     "REASONING_FIELDS",
     "Answer",
     "WireCall",
@@ -37,13 +38,22 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",  # Together's
     "length": "length",
+    "model_length": "length",  # Mistral's: the end of the context
     "tool_calls": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
     "error": "error",
+    "function_call_filter": "error",  # Gemini's: a call that cannot be read
+    "insufficient_system_resource": "error",  # DeepSeek's
+    "abort": "error",  # vLLM's and SGLang's
 }
+"""Of Gemini's compatible server, more follows behind a colon."""
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """The second is what newer servers call it; some give both, with the same text."""
+
+
+OLD_CALL = "function_call"
+"""Where there was one call at most, without an id, before there were `tool_calls`."""
 
 
 class WireCall(NamedTuple):
@@ -73,7 +83,7 @@ class Answer(NamedTuple):
     def to_response(self, source: Source, *, whole: bool = True) -> LLMResponse:
         """The response. One that is not `whole` was cut: its last words may be missing."""
         finish = self._finish_reason() if whole else None
-        cut = not whole or finish == "length"
+        cut = not whole or finish in ("length", "content_filter", "error")
         calls = _tool_calls(self.calls, source.provider, cut=cut)
         tokens = parse_usage(self.usage)
         made: dict[str, Any] = {}
@@ -98,6 +108,7 @@ class Answer(NamedTuple):
             cache_write_tokens=tokens.cache_write,
             reasoning_tokens=tokens.reasoning,
             reasoning=self.reasoning or None,
+            cost_usd=tokens.cost_usd,
             request_id=source.request_id,
             provider=source.provider,
             **made,
@@ -112,13 +123,13 @@ class Answer(NamedTuple):
                 ProtocolError,
                 f"{source.provider} answered with neither content nor a finish reason.",
             )
-        if FINISH_REASONS.get(self.finish_reason) == "tool_calls":
+        if _neutral(self.finish_reason) == "tool_calls":
             raise source.error(
                 ProtocolError, f"{source.provider} says that it calls tools, but gives no call."
             )
 
     def _finish_reason(self) -> FinishReason:
-        reason = FINISH_REASONS.get(self.finish_reason or "", "other")
+        reason = _neutral(self.finish_reason or "")
         if self.calls and reason in ("stop", "other"):
             return "tool_calls"
         if self.refused and reason == "stop":
@@ -134,9 +145,10 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
     choice = _first_choice(value.get("choices"), source)
     if choice.get("error"):
         raise reported_error(choice, source=source)
-    if "message" not in choice:
+    finish = expect(choice.get("finish_reason"), str, "finish_reason", source) or None
+    if "message" not in choice and _neutral(finish or "") not in ("content_filter", "error"):
         raise source.error(ProtocolError, f"{source.provider} gave a choice without a message.")
-    message = expect(choice["message"], dict, "message", source)
+    message = expect(choice.get("message"), dict, "message", source)
     text, reasoning = read_content(message.get("content"), source)
     field, shown = read_reasoning(message)
     reasoning += shown
@@ -156,11 +168,14 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
     sound = Sound()
     if message.get("audio"):
         sound.add(message["audio"], source)
+    calls = listed(message, "tool_calls", source)
+    if not calls and message.get(OLD_CALL):
+        calls = [{"function": message[OLD_CALL]}]
     answer = Answer(
         text=text,
         reasoning=reasoning,
-        calls=[_read_call(call, source) for call in listed(message, "tool_calls", source)],
-        finish_reason=expect(choice.get("finish_reason"), str, "finish_reason", source) or None,
+        calls=[_read_call(call, source) for call in calls],
+        finish_reason=finish,
         usage=find_usage(value),
         model=read_model(value),
         state=state,
@@ -172,7 +187,9 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
 
 
 def read_content(content: object, source: Source) -> tuple[str, str]:
-    """Text and reasoning of `content`: text, nothing, or a list of parts such as Mistral's."""
+    """Text and reasoning of `content`: text, nothing, or a list of parts such as Mistral's and
+    Databricks'.
+    """
     if isinstance(content, str):
         return content, ""
     if content is None:
@@ -187,7 +204,7 @@ def read_content(content: object, source: Source) -> tuple[str, str]:
         said = part.get("text")
         if isinstance(said, str):
             text.append(said)
-        thinking = part.get("thinking")
+        thinking = part.get("thinking") or part.get("summary")
         if thinking:
             thought.append(read_content(thinking, source)[0])
     return "".join(text), "".join(thought)
@@ -209,6 +226,10 @@ def read_model(value: dict[str, Any]) -> str | None:
     """The model that answered, as far as it is told."""
     model = value.get("model")
     return model if isinstance(model, str) and model else None
+
+
+def _neutral(reason: str) -> FinishReason:
+    return FINISH_REASONS.get(reason.partition(":")[0], "other")
 
 
 def _first_choice(choices: Any, source: Source) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from aether.extensions.llm._wire.openai_chat.fragments import (
 from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE, CONTENT
 from aether.extensions.llm._wire.openai_chat.output_media import Sound, read_images
 from aether.extensions.llm._wire.openai_chat.response import (
+    OLD_CALL,
     REASONING_FIELDS,
     Answer,
     WireCall,
@@ -55,6 +56,17 @@ class _Call:
         self.name = ""
         self.arguments: list[str] = []
         self.extra: Any = None
+
+    def is_followed_by(self, call_id: str, arguments: str) -> bool:
+        """Whether a piece with a name is of another call: by its id, else as this one is whole."""
+        if call_id and self.id:
+            return call_id != self.id
+        if not (arguments.strip() and self.arguments and self.arguments[-1].rstrip()[-1:] == "}"):
+            return False
+        try:
+            return isinstance(from_json("".join(self.arguments)), dict)
+        except ValueError:
+            return False
 
 
 class ChatAssembly:
@@ -111,7 +123,7 @@ class ChatAssembly:
         """
         for event in events:
             data = event.data
-            if data == END_MARK:
+            if data.strip() == END_MARK:
                 self.ended = True
                 yield from self._end()
                 return
@@ -163,6 +175,9 @@ class ChatAssembly:
         chunk = expect(chunk, dict, "chunk", source)
         if name == "error" or chunk.get("error") or chunk.get("object") == "error":
             raise reported_error(chunk, source=source)
+        groq = chunk.get("x_groq")
+        if type(groq) is dict and groq.get("error"):  # why it stopped early
+            raise reported_error(groq, source=source)
         if self._model is None:
             self._model = read_model(chunk)
         if chunk.get("usage") or "x_groq" in chunk:
@@ -232,10 +247,10 @@ class ChatAssembly:
         if self._splitter is not None and text:
             thought, text = self._splitter.feed(text)
             reasoning += thought
-        calls = [
-            self._add_call(expect(call, dict, "tool call", self._source))
-            for call in expect(delta.get("tool_calls"), list, "tool_calls", self._source)
-        ]
+        pieces = expect(delta.get("tool_calls"), list, "tool_calls", self._source)
+        if not pieces and delta.get(OLD_CALL):
+            pieces = [{"index": 0, "function": delta[OLD_CALL]}]
+        calls = [self._add_call(expect(call, dict, "tool call", self._source)) for call in pieces]
         said = [StreamChunk(spoken)] if spoken else []
         return [*said, *self._deltas(text, reasoning), *calls]
 
@@ -252,28 +267,33 @@ class ChatAssembly:
         function = expect(fields.get("function"), dict, "function", self._source)
         call_id = expect(fields.get("id"), str, "tool call id", self._source)
         name = expect(function.get("name"), str, "function name", self._source)
-        call = self._find_call(fields.get("index"), call_id, name)
-        call.id = call.id or call_id or None
-        call.name = call.name or name  # some repeat it whole in every piece
-        call.extra = call.extra or fields.get(CALL_STATE)
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
             arguments = to_json(arguments).decode()
         arguments = expect(arguments, str, "function arguments", self._source)
+        if not (call_id or name or arguments or fields.get(CALL_STATE)):
+            return StreamChunk()  # there are servers that put such a piece beside every text
+        call = self._find_call(fields.get("index"), call_id, name, arguments)
+        call.id = call.id or call_id or None
+        call.name = call.name or name  # some repeat it whole in every piece
+        call.extra = call.extra or fields.get(CALL_STATE)
         if arguments:
             call.arguments.append(arguments)
         return StreamChunk(
             tool_call=ToolCallDelta(call.position, call_id or None, name or None, arguments)
         )
 
-    def _find_call(self, index: Any, call_id: str, name: str) -> _Call:
+    def _find_call(self, index: Any, call_id: str, name: str, arguments: str) -> _Call:
         """The call that a piece belongs to: by its index, else by its id, else the latest.
 
-        A new id under a known index is a new call; so is a name where there is no index.
+        A name with a new id under a known index is a new call (older servers of vLLM make up an id
+        for each piece); so is a name where there is no index, and one with arguments where those
+        of the known call are whole: Gemini's compatible server may give all calls the index 0, and
+        no ids.
         """
         if type(index) is int:
             known = self._by_index.get(index)
-            if known is not None and not (call_id and known.id and call_id != known.id):
+            if known is not None and not (name and known.is_followed_by(call_id, arguments)):
                 return known
             call = self._by_index[index] = self._new_call()
             return call

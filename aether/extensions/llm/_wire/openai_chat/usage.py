@@ -1,13 +1,13 @@
 """What an answer used: one reading of the many nestings, where unknown is `None` and never 0.
 
-It must not know a price.
+It must not know a price, but reads what the server says that it cost.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count, first_count
+from aether.extensions.llm._wire.reading import Tokens, count, first_count, reported_cost
 
 __all__ = ["find_usage", "parse_usage"]
 
@@ -25,7 +25,8 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
     """The counts. What is no whole number of at least 0 is not known.
 
     The total settles what a server leaves out: Mistral's input leaves out audio, and Gemini's
-    compatible server and xAI's output leave out reasoning.
+    compatible server and xAI's output leave out reasoning. Perplexity's leaves it out of the total
+    as well, and tells it outside of the details: what is more than the output is no part of it.
     """
     if usage is None:
         return Tokens()
@@ -40,6 +41,11 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
             input_tokens += missing
         elif missing > 0:
             output_tokens += missing
+    reasoning = count(written.get("reasoning_tokens"))
+    if reasoning is None:
+        reasoning = count(usage.get("reasoning_tokens"))
+        if reasoning is not None and output_tokens is not None and reasoning > output_tokens:
+            output_tokens += reasoning
     return Tokens(
         input=input_tokens,
         output=output_tokens,
@@ -49,7 +55,8 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
             usage.get("cached_tokens"),  # Together's
         ),
         cache_write=count(read.get("cache_write_tokens")),
-        reasoning=count(written.get("reasoning_tokens")),
+        reasoning=reasoning,
+        cost_usd=reported_cost(usage),
     )
 
 

@@ -6,7 +6,6 @@ is an `InputError` that names the message by its position, from 1.
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 from pydantic_core import to_json
 
 from aether.errors import InputError
-from aether.extensions.llm._wire.conversation import paired
-from aether.extensions.llm._wire.media import check_url, data_url
+from aether.extensions.llm._vendors import OPENAI
+from aether.extensions.llm._wire.conversation import call_id_within, paired, place_of
+from aether.extensions.llm._wire.media import check_type, check_url, data_url, file_name
 from aether.extensions.llm._wire.openai_responses.items import (
     CUSTOM_INPUT,
     Item,
@@ -30,6 +30,7 @@ __all__ = ["render_input"]
 
 _BREAKPOINT = "prompt_cache_breakpoint"
 _MOST_BREAKPOINTS = 4  # that OpenAI writes for one request
+_LONGEST_CALL_ID = 64  # a longer one is a 400 at OpenAI, with the code `string_above_max_length`
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -60,18 +61,22 @@ def render_input(
             call_id = message.tool_call_id or ""
             custom = kinds.get(call_id) == "custom_tool_call"
             kind = "custom_tool_call_output" if custom else "function_call_output"
-            output = _content(message, position, breakpoints=breakpoints)
+            output = _content(message, position, breakpoints=breakpoints, at_openai=at_openai)
             rendered.append({"type": kind, "call_id": call_id, "output": output})
         elif message.role == "user":
-            content = _content(message, position, breakpoints=breakpoints)
+            content = _content(message, position, breakpoints=breakpoints, at_openai=at_openai)
             if not content:
                 raise InputError(f"Message {position} (user) is empty.")
             rendered.append({"type": "message", "role": "user", "content": content})
         elif _text(message, position):
-            content = _content(message, position, breakpoints=breakpoints)
+            content = _content(message, position, breakpoints=breakpoints, at_openai=at_openai)
             rendered.append({"type": "message", "role": "system", "content": content})
     if breakpoints:
         _keep_latest(rendered)
+    if at_openai:
+        for item in rendered:
+            if isinstance(item.get("call_id"), str):
+                item["call_id"] = call_id_within(_LONGEST_CALL_ID, item["call_id"])
     return rendered
 
 
@@ -147,23 +152,26 @@ def _call(call: ToolCall, provider: str, position: int) -> Item:
 
 def _text(message: Message, position: int) -> str:
     if not isinstance(message.content, str):
-        for part in message.content:
+        for number, part in enumerate(message.content, 1):
             if not isinstance(part, TextPart | ReasoningPart | CachePoint):
                 raise InputError(
-                    f"Message {position} ({message.role}) has a part of type {part.type}: here "
-                    "the provider takes text alone."
+                    f"{place_of(message, position, number)} is of type {part.type}: here the "
+                    "provider takes text alone."
                 )
     return message.text
 
 
-def _content(message: Message, position: int, *, breakpoints: bool) -> str | list[Item]:
+def _content(
+    message: Message, position: int, *, breakpoints: bool, at_openai: bool
+) -> str | list[Item]:
     """What is said to the model: text, or parts."""
     if isinstance(message.content, str):
         return message.content
     parts: list[Item] = []
-    for part in message.content:
+    for number, part in enumerate(message.content, 1):
         if not isinstance(part, CachePoint):
-            parts.append(_part(part, message.role, position))
+            place = place_of(message, position, number)
+            parts.append(_part(part, place, at_openai=at_openai))
         elif breakpoints and parts:
             parts[-1][_BREAKPOINT] = {"mode": "explicit"}
     if len(parts) <= 1 and all(part.keys() == {"type", "text"} for part in parts):
@@ -184,19 +192,20 @@ def _keep_latest(items: Sequence[Item]) -> None:
         del part[_BREAKPOINT]
 
 
-def _part(part: Any, role: str, position: int) -> Item:
+def _part(part: Any, place: str, *, at_openai: bool) -> Item:
     if isinstance(part, TextPart):
         return {"type": "input_text", "text": part.text}
     if isinstance(part, ImagePart):
-        url = data_url(part) if part.url is None else check_url(part, position)
+        if at_openai and part.data is not None:
+            check_type(part, place, takes=OPENAI.media_types or (), provider=OPENAI.name)
+        url = data_url(part) if part.url is None else check_url(part, place)
         return {"type": "input_image", "image_url": url, "detail": "auto"}
     if isinstance(part, FilePart) and part.data is None:
-        return {"type": "input_file", "file_url": check_url(part, position)}
+        return {"type": "input_file", "file_url": check_url(part, place)}
     if isinstance(part, FilePart):
-        ending = mimetypes.guess_extension(part.media_type or "") or ""
-        name = part.name or f"file{ending}"  # it is refused without one
-        return {"type": "input_file", "filename": name, "file_data": data_url(part)}
+        # It is refused without a name.
+        return {"type": "input_file", "filename": file_name(part), "file_data": data_url(part)}
     raise InputError(
-        f"Message {position} ({role}) has a part of type {part.type}, which the Responses API does "
-        "not take." + (" Chat Completions does: api='chat'." if part.type == "audio" else "")
+        f"{place} is of type {part.type}, which the Responses API does not take."
+        + (" Chat Completions does: api='chat'." if part.type == "audio" else "")
     )

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from aether.errors import InputError
+from aether.extensions.llm._wire.extra import laid_over
 from aether.extensions.llm._wire.json_schema import strict_schema
 from aether.extensions.llm._wire.openai_responses.input import render_input
 from aether.llm.messages import LLMRequest, ToolSpec
@@ -51,8 +52,7 @@ def render_request(
     elif request.tool_choice not in (None, "auto", "none"):
         raise InputError(f"tool_choice is {request.tool_choice!r}, but no tools are offered.")
     _add_options(body, request, profile, at_openai=at_openai)
-    body.update(request.extra_body)
-    return body
+    return laid_over(body, request.extra_body, stream=stream)
 
 
 def _add_options(

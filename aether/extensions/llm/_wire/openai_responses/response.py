@@ -52,10 +52,10 @@ class Answer(NamedTuple):
     def to_response(self, source: Source) -> LLMResponse:
         """The response."""
         finish = None if self.finish is None else FINISH_REASONS.get(self.finish, "other")
-        calls = calls_in(self.items, source.provider, cut=finish not in ("stop", "other"))
+        calls = calls_in(self.items, source.provider, cut=self.finish not in ("completed", ""))
         if finish in ("stop", "other") and calls:
             finish = "tool_calls"
-        elif finish == "stop" and not self.text and refused(self.items):
+        elif finish == "stop" and refused(self.items):
             finish = "content_filter"
         tokens = parse_usage(self.usage)
         made: dict[str, Any] = {}
@@ -82,6 +82,7 @@ class Answer(NamedTuple):
             cache_write_tokens=tokens.cache_write,
             reasoning_tokens=tokens.reasoning,
             reasoning=self.reasoning or None,
+            cost_usd=tokens.cost_usd,
             request_id=source.request_id,
             provider=source.provider,
             **made,

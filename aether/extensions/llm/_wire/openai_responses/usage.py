@@ -1,13 +1,13 @@
 """What an answer used, where unknown is `None` and never 0.
 
-It must not know a price.
+It must not know a price, but reads what the server says that it cost.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count
+from aether.extensions.llm._wire.reading import Tokens, count, reported_cost
 
 __all__ = ["parse_usage"]
 
@@ -24,6 +24,7 @@ def parse_usage(usage: Any) -> Tokens:
         cache_read=count(read.get("cached_tokens")),
         cache_write=count(read.get("cache_write_tokens")),
         reasoning=count(written.get("reasoning_tokens")),
+        cost_usd=reported_cost(usage),
     )
 
 
