@@ -5,7 +5,7 @@ It must not know a provider, a tool's handler or how anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -13,7 +13,8 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator, model
 from pydantic_core import from_json
 
 from aether.llm.call import CallContext, new_id
-from aether.llm.content import ContentPart, Data, ProviderState, TextPart
+from aether.llm.content import ContentPart, ProviderState, TextPart
+from aether.llm.data import Data
 from aether.llm.usage import TokenUsage
 
 __all__ = [
@@ -108,6 +109,7 @@ class ToolCall(Data):
 class Message(Data):
     """One message of a conversation. `content` is text or a list of typed parts.
 
+    It is made of a text, a part, or a sequence of them, in which a text stands for a `TextPart`.
     An assistant message may carry `tool_calls`; a tool message answers one of them by
     `tool_call_id`, and says with `is_error` that the tool failed.
     """
@@ -119,10 +121,33 @@ class Message(Data):
     is_error: bool = False
     provider_state: ProviderState = Field(default_factory=dict)
 
+    if TYPE_CHECKING:  # what `content` is made of is more than what it is
+
+        def __init__(
+            self,
+            role: Role,
+            content: str | ContentPart | Sequence[str | ContentPart] | None = "",
+            *,
+            tool_calls: list[ToolCall] = ...,
+            tool_call_id: str | None = None,
+            is_error: bool = False,
+            provider_state: ProviderState = ...,
+        ) -> None: ...
+
     @field_validator("content", mode="before")
     @classmethod
-    def _no_content(cls, value: Any) -> Any:
-        return "" if value is None else value
+    def _text_or_parts(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if value is None:
+            return ""
+        if isinstance(value, Data | Mapping):
+            return [value]
+        if isinstance(value, bytes | bytearray) or not isinstance(value, Sequence | Iterator):
+            raise ValueError(  # noqa: TRY004 - pydantic turns it into its own error
+                f"it is text, a part, or a list of parts, not {type(value).__name__}"
+            )
+        return [TextPart(text=each) if isinstance(each, str) else each for each in value]
 
     @property
     def text(self) -> str:
@@ -139,15 +164,17 @@ class LLMRequest(Data):
 
     messages: Items[Message] = Field(kw_only=False)
     model: str | None = Field(default=None, kw_only=False)
-    temperature: float | None = Field(default=None, kw_only=False, ge=0, allow_inf_nan=False)
-    max_tokens: int | None = Field(default=None, kw_only=False, gt=0)
+    temperature: float | None = Field(
+        default=None, kw_only=False, ge=0, le=2, strict=True, allow_inf_nan=False
+    )
+    max_tokens: int | None = Field(default=None, kw_only=False, gt=0, strict=True)
     tools: Items[ToolSpec] = Field(default=(), kw_only=False)
     temperature_is_default: bool = False
     """Nobody chose the temperature: leave it out for a model that may refuse it."""
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or a name of one of `tools`; `None`: the provider's default."""
-    top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
-    seed: int | None = None
+    top_p: float | None = Field(default=None, ge=0, le=1, strict=True, allow_inf_nan=False)
+    seed: int | None = Field(default=None, strict=True)
     stop: Items[str] = ()
     reasoning: ReasoningEffort | None = None
     """How much the model is to reason before it answers, in the nearest words of its provider;
@@ -158,7 +185,8 @@ class LLMRequest(Data):
     """A JSON Schema, of an object, for the answer's text: enforced where the provider can, else
     told to the model. Whether the text satisfies it is for the caller to check."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Fields that are added to the body as they are, over what the adapter wrote."""
+    """Fields that are added to the body as they are, over what the adapter wrote; objects are
+    merged field by field, and `tools` are added to those that are offered."""
     extra_headers: dict[str, str] = Field(default_factory=dict)
     context: CallContext | None = Field(default=None, exclude=True, repr=False)
 
@@ -188,7 +216,10 @@ class LLMRequest(Data):
     @field_validator("stop", mode="before")
     @classmethod
     def _stop(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        stop = (value,) if isinstance(value, str) else value
+        if isinstance(stop, Sequence) and not all(isinstance(each, str) and each for each in stop):
+            raise ValueError("it is a text or a list of texts, none of them empty")
+        return stop
 
     def replace(self, **changes: Any) -> LLMRequest:
         """A copy with these fields changed. The values are trusted, not validated."""

@@ -20,7 +20,7 @@ Any other runs through the part that needs answers alone:
         def make_provider(self):
             return MyProvider()     # one that answers any prompt with some text
 
-pytest collects the inherited tests; they need pytest-asyncio in its auto mode, or its like.
+pytest collects the inherited tests; they need pytest-asyncio, in any mode, or its like.
 """
 
 from __future__ import annotations
@@ -33,11 +33,14 @@ import pytest
 
 from aether.llm.contracts import LLMProvider
 from aether.testing._provider_tests.answering import AnsweringTests, close
+from aether.testing._provider_tests.content import ContentTests
 from aether.testing._provider_tests.failures import FailureTests
 from aether.testing._provider_tests.lifecycle import LifecycleTests
+from aether.testing._provider_tests.options import OptionTests
 from aether.testing._provider_tests.reading import ReadingTests
 from aether.testing._provider_tests.requests import RequestTests
 from aether.testing._provider_tests.streams import StreamTests
+from aether.testing._provider_tests.structured import StructuredTests
 
 __all__ = ["AdapterConformance", "ProviderConformance"]
 
@@ -81,11 +84,20 @@ class ProviderConformance(AnsweringTests):
             await close(provider)
 
 
-class AdapterConformance(StreamTests, ReadingTests, FailureTests, LifecycleTests, RequestTests):
+class AdapterConformance(
+    StreamTests,
+    ReadingTests,
+    FailureTests,
+    LifecycleTests,
+    RequestTests,
+    ContentTests,
+    OptionTests,
+    StructuredTests,
+):
     """For a provider that sends its requests over HTTP.
 
     Inherit from it, set `wire`, and say how to make the provider. What the wire has no way to say
-    is skipped. `cuts` and `patience` may be set as well.
+    is skipped. `lacks`, `cuts` and `patience` may be set as well.
     """
 
     def make_provider(self, base_url: str) -> LLMProvider | Awaitable[LLMProvider]:

@@ -8,7 +8,7 @@ It must not know where a store keeps what it is given. Run your own through it:
         def make_store(self):
             return MyStore(...)     # an empty one
 
-pytest collects the inherited tests; they need pytest-asyncio in its auto mode, or its like.
+pytest collects the inherited tests; they need pytest-asyncio, in any mode, or its like.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from aether.memory.contracts import (
     ReplacingSessionStore,
     SessionStore,
 )
+from aether.testing._asynchronous import AsynchronousTests
 
 __all__ = ["SessionStoreConformance"]
 
@@ -50,7 +51,7 @@ _RICH = [
 ]
 
 
-class SessionStoreConformance:
+class SessionStoreConformance(AsynchronousTests):
     """Inherit from it, and say how to make the store."""
 
     def make_store(self) -> SessionStore | Awaitable[SessionStore]:

@@ -8,7 +8,7 @@ It must not know an HTTP library. Run your own through it:
         def make_transport(self):
             return MyTransport()
 
-pytest collects the inherited tests; they need pytest-asyncio in its auto mode, or its like.
+pytest collects the inherited tests; they need pytest-asyncio, in any mode, or its like.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from aether.errors import (
     ToolError,
 )
 from aether.http.contracts import ERROR_BODY_MAX_BYTES, HTTPResponse, Timeout, Transport
+from aether.testing._asynchronous import AsynchronousTests
 from aether.testing._raw_server import Connection, RawServer
 
 __all__ = ["TransportConformance"]
@@ -70,7 +71,7 @@ def _always(answer: bytes) -> Script:
     return script
 
 
-class TransportConformance:
+class TransportConformance(AsynchronousTests):
     """Inherit from it, and say how to make the transport."""
 
     def make_transport(self) -> Transport:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from aether.errors import ToolError
-from aether.llm.content import Data
+from aether.llm.data import Data
 from aether.llm.messages import Message, ToolCall
 
 __all__ = [

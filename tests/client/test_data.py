@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -13,9 +15,11 @@ from pydantic import BaseModel, ValidationError
 
 import aether
 from aether import Aether, Tool
+from aether.errors import InputError
 from aether.extensions.memory import InMemorySessionStore
 from aether.llm.contracts import (
     AudioPart,
+    CachePoint,
     CallContext,
     FilePart,
     FinishReason,
@@ -47,7 +51,12 @@ states = st.dictionaries(
 parts = (
     st.builds(TextPart, text=st.text(), provider_state=states)
     | st.builds(ReasoningPart, text=st.text(), provider_state=states)
-    | st.builds(ImagePart, data=st.binary(), media_type=st.just("image/png"), provider_state=states)
+    | st.builds(
+        ImagePart,
+        data=st.binary(min_size=1),
+        media_type=st.just("image/png"),
+        provider_state=states,
+    )
     | st.builds(AudioPart, url=st.text(min_size=1), provider_state=states)
     | st.builds(
         FilePart, url=st.text(min_size=1), name=st.none() | st.text(), provider_state=states
@@ -85,7 +94,7 @@ def test_roles_are_the_four(role: Any) -> None:
 
 @pytest.mark.parametrize("role", ["developer", "", None, "USER"])
 def test_other_roles_are_refused(role: Any) -> None:
-    with pytest.raises(ValidationError, match="role"):
+    with pytest.raises(InputError, match="role"):
         Message(role, "x")
 
 
@@ -129,13 +138,213 @@ def test_content_of_parts_is_typed_and_text_is_that_of_the_text_parts() -> None:
 )
 def test_part_that_says_nothing_or_too_much_is_refused(part: dict[str, Any]) -> None:
     content: Any = [part]
-    with pytest.raises(ValidationError):
+    with pytest.raises(InputError):
         Message("user", content)
+
+
+PICTURE = ImagePart(url="https://example.org/a.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "made"),
+    [
+        (["What?", PICTURE, "Hm?"], [TextPart(text="What?"), PICTURE, TextPart(text="Hm?")]),
+        (PICTURE, [PICTURE]),
+        ({"type": "text", "text": "a"}, [TextPart(text="a")]),
+        ((PICTURE, PICTURE), [PICTURE, PICTURE]),
+        (iter([PICTURE, "a"]), [PICTURE, TextPart(text="a")]),
+        (None, ""),
+        ([], []),
+    ],
+)
+def test_content_is_made_of_texts_and_parts(content: Any, made: Any) -> None:
+    assert Message("user", content).content == made
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        (ImagePart, {}, "give either url or data"),
+        (ImagePart, {"data": b"x"}, "data needs its media_type, such as 'image/png'"),
+        (
+            ImagePart,
+            {"data": "%", "media_type": "image/png"},
+            "data should be bytes, or base64 of them",
+        ),
+        (TextPart, {"text": b"x"}, "text should be a str"),
+        (CachePoint, {"ttl": "2h"}, "ttl should be '5m' or '1h'"),
+        (
+            Message,
+            {"role": "user", "content": b"x"},
+            "content is text, a part, or a list of parts, not bytes",
+        ),
+        (
+            Message,
+            {"role": "user", "content": ["a", 5]},
+            "content[1] is no part of a known type",
+        ),
+        (
+            Message,
+            {"role": "user", "content": [{"type": "image"}]},
+            "content[0]: give either url or data",
+        ),
+        (
+            Message,
+            {"role": "user", "content": {"type": "text", "text": "x", "colour": 1}},
+            "there is no field content[0].colour",
+        ),
+        (Message, {"role": "tool", "content": [{"type": "text"}]}, "content[0].text is missing"),
+        (LLMRequest, {"messages": ["x"]}, "messages[0] should be a Message"),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(kind: Any, fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        kind(**fields)
+    assert str(caught.value) == f"{kind.__name__}: {said}."
+    assert isinstance(caught.value.__cause__, ValidationError)
+
+
+def test_an_unknown_kind_of_part_is_told_the_known_ones() -> None:
+    content: Any = [{"type": "video"}]
+    with pytest.raises(InputError, match=r"content\[0\] is no part of .*'text', 'image', 'audio'"):
+        Message("user", content)
+
+
+def test_of_many_problems_the_first_few_are_told() -> None:
+    content: Any = [5] * 1000
+    with pytest.raises(InputError, match=r"content\[4\].*; and 995 more\.$") as caught:
+        Message("user", content)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"role": "canary"},
+        {"content": [{"type": "canary"}]},
+        {"content": [{"type": "image", "data": "canary!"}]},
+        {"content": [{"type": "image", "data": "eA==", "media_type": "canary"}]},
+        {"content": 5, "tool_call_id": {"canary": "canary"}},
+        {"tool_calls": ["canary"]},
+    ],
+)
+def test_no_error_shows_what_the_values_hold(wrong: dict[str, Any]) -> None:
+    given = {"role": "user", **wrong}
+    with pytest.raises(InputError) as caught:
+        Message(**given)
+    assert "canary" not in f"{caught.value}"
+    with pytest.raises(ValidationError) as stored:
+        Message.model_validate_json(json.dumps(given))
+    assert "input_value" not in f"{stored.value}{caught.value.__cause__}"
+
+
+# --- media ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "kept"),
+    [
+        (ImagePart, "IMAGE/PNG", "image/png"),
+        (ImagePart, " image/png ; charset=binary", "image/png"),
+        (ImagePart, "image/jpg", "image/jpeg"),
+        (ImagePart, "image/svg+xml", "image/svg+xml"),
+        (AudioPart, "audio/x-wav", "audio/wav"),
+        (AudioPart, "audio/wave", "audio/wav"),
+        (AudioPart, "audio/mp3", "audio/mpeg"),
+        (AudioPart, "audio/x-m4a", "audio/mp4"),
+        (AudioPart, "audio/L16; rate=24000", "audio/l16;rate=24000"),
+        (FilePart, "text/markdown; charset=utf-8", "text/markdown"),
+        (FilePart, "image/jpg", "image/jpeg"),
+    ],
+)
+def test_a_media_type_has_one_name(kind: Any, given: str, kept: str) -> None:
+    assert kind(data=b"x", media_type=given).media_type == kept
+    assert kind(url="https://example.org/a", media_type=given).media_type == kept
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (ImagePart, "application/pdf"),
+        (ImagePart, "text/plain"),
+        (ImagePart, "audio/wav"),
+        (AudioPart, "image/png"),
+        (AudioPart, "video/webm"),
+    ],
+)
+def test_a_media_type_fits_its_part(kind: Any, given: str) -> None:
+    with pytest.raises(InputError, match=f"{kind.__name__}: media_type .*{given}.*FilePart"):
+        kind(data=b"x", media_type=given)
+
+
+@pytest.mark.parametrize("kind", [ImagePart, AudioPart, FilePart])
+@pytest.mark.parametrize("given", ["png", "garbage", "image/", "/png", "image/a b", "a/b/c", "*/*"])
+def test_a_media_type_has_two_halves(kind: Any, given: str) -> None:
+    with pytest.raises(InputError, match="media_type is of the form type/subtype"):
+        kind(data=b"x", media_type=given)
+
+
+@pytest.mark.parametrize("kind", [ImagePart, AudioPart, FilePart])
+def test_media_without_any_bytes_are_refused(kind: Any, tmp_path: Path) -> None:
+    media_type = {ImagePart: "image/png", AudioPart: "audio/wav", FilePart: "text/plain"}[kind]
+    with pytest.raises(InputError, match="data is empty"):
+        kind(data=b"", media_type=media_type)
+    with pytest.raises(InputError, match="data is empty"):
+        kind(url=f"data:{media_type};base64,")
+    empty = tmp_path / "empty"
+    empty.touch()
+    with pytest.raises(InputError, match=r"'.*empty' is empty"):
+        kind.from_path(empty, media_type=media_type)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "media_type"),
+    [
+        (ImagePart, "a.JPG", "image/jpeg"),
+        (ImagePart, "a.webp", "image/webp"),
+        (AudioPart, "a.wav", "audio/wav"),
+        (AudioPart, "a.flac", "audio/flac"),
+        (AudioPart, "a.m4a", "audio/mp4"),
+        (FilePart, "a.md", "text/markdown"),
+    ],
+)
+def test_the_type_of_a_file_is_told_from_its_name(
+    kind: Any, name: str, media_type: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"x")
+    assert kind.from_path(file).media_type == media_type
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        (AudioPart, "a.png", "image/png"),
+        (FilePart, "a", "pass media_type="),
+        (FilePart, "a.csv.gz", "pass media_type="),
+    ],
+)
+def test_a_file_of_another_or_an_unknown_type_is_refused(
+    kind: Any, name: str, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(b"x")
+    with pytest.raises(InputError, match=said):
+        kind.from_path(file)
+
+
+def test_a_data_url_is_data() -> None:
+    sound = AudioPart(url="data:audio/L16;rate=8000;BASE64,eA==")
+    assert (sound.data, sound.media_type) == (b"x", "audio/l16;rate=8000")
+    text = FilePart(url="data:;charset=utf-8,a%20b")
+    assert (text.data, text.media_type) == (b"a b", "text/plain")
+    with pytest.raises(InputError, match="image/, as text/plain does not"):
+        ImagePart(url="data:,x")
 
 
 def test_misspelt_field_is_refused() -> None:
     wrong: dict[str, Any] = {"tool_call": []}
-    with pytest.raises(ValidationError, match="tool_call"):
+    with pytest.raises(InputError, match="tool_call"):
         Message("user", "x", **wrong)
 
 
@@ -238,7 +447,7 @@ def test_request_needs_messages_alone() -> None:
     assert tuple(request.tools) == ()
     assert request.temperature_is_default is False
     nothing: dict[str, Any] = {}
-    with pytest.raises(ValidationError, match="messages"):
+    with pytest.raises(InputError, match="messages"):
         LLMRequest(**nothing)
 
 
@@ -273,8 +482,46 @@ def test_request_does_not_follow_the_list_that_it_was_made_of() -> None:
 def test_request_refuses_tools_that_are_names_or_functions() -> None:
     for wrong in (["add"], [print]):
         tools: Any = wrong
-        with pytest.raises(ValidationError, match="Tool objects"):
+        with pytest.raises(InputError, match="Tool objects"):
             LLMRequest([Message("user", "hi")], tools=tools)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_tokens": True}, "max_tokens should be an int"),
+        ({"max_tokens": "10"}, "max_tokens should be an int"),
+        ({"max_tokens": 10.0}, "max_tokens should be an int"),
+        ({"max_tokens": 0}, "max_tokens should be greater than 0"),
+        ({"seed": True}, "seed should be an int"),
+        ({"seed": "1"}, "seed should be an int"),
+        ({"temperature": True}, "temperature should be a number"),
+        ({"temperature": "1"}, "temperature should be a number"),
+        ({"temperature": 2.1}, "temperature should be less than or equal to 2"),
+        ({"temperature": float("nan")}, "temperature should be a finite number"),
+        ({"top_p": True}, "top_p should be a number"),
+        ({"top_p": "0.5"}, "top_p should be a number"),
+        ({"top_p": 1.1}, "top_p should be less than or equal to 1"),
+        ({"stop": ""}, "stop is a text or a list of texts, none of them empty"),
+        ({"stop": ["a", ""]}, "stop is a text or a list of texts, none of them empty"),
+        ({"stop": [b"a"]}, "stop is a text or a list of texts, none of them empty"),
+        ({"stop": 5}, "stop should be a list"),
+    ],
+)
+async def test_request_refuses_settings_of_another_type_or_range(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=f"^LLMRequest: {said}"):
+        LLMRequest([Message("user", "hi")], **options)
+    fake = FakeProvider()
+    with pytest.raises(InputError, match=f"^Invalid option: {said}"):
+        await Aether(fake).ask("hi", **options)
+    assert fake.requests == []
+
+
+def test_request_takes_whole_numbers_for_real_ones() -> None:
+    request = LLMRequest([Message("user", "hi")], temperature=2, top_p=1, stop="a")
+    assert (request.temperature, request.top_p, request.stop) == (2.0, 1.0, ("a",))
 
 
 def test_copy_with_changes_leaves_the_request_as_it_was() -> None:
@@ -335,7 +582,7 @@ def test_finish_reasons_are_the_six() -> None:
     six = {"stop", "length", "tool_calls", "content_filter", "error", "other"}
     assert set(get_args(FinishReason)) == six
     wrong: Any = "end_turn"
-    with pytest.raises(ValidationError, match="finish_reason"):
+    with pytest.raises(InputError, match="finish_reason"):
         LLMResponse(text="x", model="m", finish_reason=wrong)
 
 

@@ -237,7 +237,7 @@ def test_the_name_of_a_call_that_was_made_up_is_made_sendable() -> None:
 
 def test_images_by_url_and_as_bytes() -> None:
     address = "https://example.org/a.png"
-    jpg = ImagePart(data=b"x", media_type="image/jpg")
+    jpg = ImagePart(data=b"x", media_type="IMAGE/JPG; charset=binary")
     ((_, blocks),) = turns(Message("user", [PIXEL, ImagePart(url=address), jpg]))
     assert [block["source"] for block in blocks] == [
         {"type": "base64", "media_type": "image/png", "data": "iVBORw=="},
@@ -273,9 +273,16 @@ def test_documents_by_url_as_bytes_and_as_text() -> None:
 @pytest.mark.parametrize(
     ("part", "match"),
     [
-        (AudioPart(data=b"x", media_type="audio/wav"), "part of type audio"),
-        (ReasoningPart(text="hm"), "part of type reasoning"),
-        (ImagePart(data=b"x", media_type="image/tiff"), "image of type image/tiff"),
+        (
+            AudioPart(data=b"x", media_type="audio/wav"),
+            "of type audio, which Anthropic does not take",
+        ),
+        (ReasoningPart(text="hm"), "of type reasoning, which a user's message may hold none of"),
+        (
+            ImagePart(data=b"x", media_type="image/tiff"),
+            "of type image/tiff: Anthropic takes image/jpeg, image/png",
+        ),
+        (ImagePart(data=b"x", media_type="image/svg+xml"), "Anthropic takes"),
         (ImagePart(url="file:///etc/passwd"), "url"),
         (FilePart(data=b"x", media_type="application/zip"), "file of type application/zip"),
         (FilePart(url="https://h/a.txt", media_type="text/plain"), "pass its data"),
@@ -284,13 +291,13 @@ def test_documents_by_url_as_bytes_and_as_text() -> None:
     ],
 )
 def test_a_part_that_no_model_takes_is_refused(part: Any, match: str) -> None:
-    with pytest.raises(InputError, match=f"Message 2.*{match}"):
-        body(Message("system", "a"), Message("user", [part]))
+    with pytest.raises(InputError, match=rf"Message 2 \(user\), part 3 is .*{match}"):
+        body(Message("system", "a"), Message("user", ["a", PIXEL, part]))
 
 
 @pytest.mark.parametrize("role", ["system", "assistant"])
 def test_only_a_user_and_a_tool_show_images(role: Any) -> None:
-    with pytest.raises(InputError, match=f"Message 2 .{role}. has a part of type image"):
+    with pytest.raises(InputError, match=rf"Message 2 \({role}\), part 1 is of type image"):
         body(HI, Message(role, [PIXEL]), HI)
 
 

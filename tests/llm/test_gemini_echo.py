@@ -82,6 +82,8 @@ ANSWERS: list[list[Any]] = [
     [SEARCH, FOUND, {"text": "Paris."}, signed("", "s1")],
     [signed("Here:", "s1"), picture("s2"), {"text": "and"}, picture("s3")],
     [picture("s2"), call(signature="s1")],
+    [{"text": "Hear:"}, {"inlineData": {"mimeType": "audio/L16;rate=24000", "data": "eA=="}}],
+    [{"text": "See:"}, {"inlineData": {"mimeType": "image/png", "data": ""}}],
     [{"text": "Hello", "partMetadata": {"a": 1}}],
     [{"functionCall": {"name": "odd name!", "args": {}}, "thoughtSignature": "s1"}],
 ]

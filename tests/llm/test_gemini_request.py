@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -322,6 +323,32 @@ async def test_what_google_cannot_fetch_is_refused(transport: ScriptedTransport,
     await refused(transport, made, r"cannot fetch.*from_path")
 
 
+@pytest.mark.parametrize("media_type", ["audio/x-wav", "audio/mp3", "audio/L16;rate=8000"])
+async def test_sound_is_sent_under_its_usual_type(
+    transport: ScriptedTransport, media_type: str
+) -> None:
+    usual = {"audio/x-wav": "audio/wav", "audio/mp3": "audio/mpeg"}
+    (part,) = await user_parts(transport, AudioPart(data=b"x", media_type=media_type))
+    assert part["inlineData"]["mimeType"] == usual.get(media_type, media_type.lower())
+
+
+@pytest.mark.parametrize(
+    ("part", "taken"),
+    [
+        (ImagePart(data=b"x", media_type="image/bmp"), "image/png, image/jpeg"),
+        (ImagePart(data=b"x", media_type="image/svg+xml"), "image/png, image/jpeg"),
+        (ImagePart(url="https://h/a", media_type="image/gif"), "image/png, image/jpeg"),
+        (AudioPart(data=b"x", media_type="audio/midi"), "audio/wav, audio/mpeg"),
+    ],
+)
+async def test_media_that_gemini_does_not_take_are_refused(
+    transport: ScriptedTransport, part: ImagePart | AudioPart, taken: str
+) -> None:
+    made = request(Message("user", "Hi"), Message("user", ["Look:", part]))
+    said = rf"Message 2 \(user\), part 2 is of type {re.escape(part.media_type or '')}: .*{taken}"
+    await refused(transport, made, said)
+
+
 async def test_a_part_can_carry_what_gemini_alone_knows(transport: ScriptedTransport) -> None:
     clip: dict[str, JsonValue] = {"videoMetadata": {"startOffset": "10s"}}
     video = FilePart(
@@ -334,7 +361,7 @@ async def test_a_part_can_carry_what_gemini_alone_knows(transport: ScriptedTrans
 
 async def test_reasoning_is_nothing_that_a_user_says(transport: ScriptedTransport) -> None:
     made = request(Message("user", [ReasoningPart(text="hm")]))
-    await refused(transport, made, "part of type reasoning")
+    await refused(transport, made, r"Message 1 \(user\), part 1 is of type reasoning")
 
 
 async def test_an_image_as_a_result_goes_where_it_is_taken(transport: ScriptedTransport) -> None:

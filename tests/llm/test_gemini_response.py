@@ -13,7 +13,7 @@ from aether.errors import (
     ProtocolError,
     StreamInterruptedError,
 )
-from aether.llm.contracts import FilePart, ImagePart, Message, TextPart
+from aether.llm.contracts import AudioPart, FilePart, ImagePart, Message, TextPart
 from tests.llm.gemini_answers import USAGE, answer, call, complete, provider, request, thought
 
 if TYPE_CHECKING:
@@ -81,6 +81,20 @@ async def test_images_and_files_are_content(transport: ScriptedTransport) -> Non
         TextPart(text="and more"),
         FilePart(data=b"%PDF", media_type="application/pdf"),
     ]
+
+
+async def test_sound_keeps_the_rate_of_its_samples(transport: ScriptedTransport) -> None:
+    blob = {"mimeType": "audio/L16;codec=pcm;rate=24000", "data": "eA=="}
+    response = await complete(transport, answer({"inlineData": blob}))
+    assert response.message.content == [
+        AudioPart(data=b"x", media_type="audio/l16;codec=pcm;rate=24000")
+    ]
+
+
+async def test_an_image_without_any_bytes_is_no_content(transport: ScriptedTransport) -> None:
+    nothing = {"inlineData": {"mimeType": "image/png", "data": ""}}
+    response = await complete(transport, answer("Here.", nothing))
+    assert response.message.content == "Here."
 
 
 async def test_a_sketch_that_was_thought_is_no_content(transport: ScriptedTransport) -> None:

@@ -300,6 +300,7 @@ def test_parts_are_written_in_their_order() -> None:
                 ImagePart(data=b"png", media_type="image/png"),
                 AudioPart(data=b"wav", media_type="audio/wav"),
                 FilePart(data=b"pdf", media_type="application/pdf", name="a.pdf"),
+                FilePart(data=b"pdf", media_type="application/pdf"),
             ],
         )
     )
@@ -311,6 +312,10 @@ def test_parts_are_written_in_their_order() -> None:
         {
             "type": "file",
             "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,cGRm"},
+        },
+        {
+            "type": "file",
+            "file": {"filename": "file.pdf", "file_data": "data:application/pdf;base64,cGRm"},
         },
     ]
     alone = render(Message("user", [TextPart(text="just text")]))
@@ -334,6 +339,55 @@ def test_parts_are_written_in_their_order() -> None:
 def test_what_cannot_be_said_is_an_error_that_names_the_message(message: Message) -> None:
     with pytest.raises(InputError, match="Message 2"):
         render(Message("user", "hi"), message)
+
+
+def test_an_error_names_the_part_by_its_number() -> None:
+    parts: list[Any] = ["Compare:", ImagePart(url="https://h/a"), ImagePart(url="file:///a")]
+    with pytest.raises(InputError, match=r"Message 1 \(user\), part 3 .*url"):
+        render(Message("user", parts))
+    with pytest.raises(InputError, match=r"Message 1 \(system\), part 2 .*text alone"):
+        render(Message("system", parts))
+
+
+@pytest.mark.parametrize("vendor", [OPENAI, VENDORS["azure"]], ids=["openai", "azure"])
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (ImagePart(data=b"x", media_type="image/bmp"), "image/bmp: .* takes image/png, image/jpeg"),
+        (ImagePart(data=b"x", media_type="image/svg+xml"), r"image/svg\+xml: .* takes image/png"),
+        (AudioPart(data=b"x", media_type="audio/ogg"), "takes audio/wav, audio/mpeg"),
+    ],
+)
+def test_openai_takes_known_types_of_media(
+    vendor: Vendor, part: ImagePart | AudioPart, said: str
+) -> None:
+    with pytest.raises(InputError, match=rf"part 2 is of type .*{said}"):
+        render(Message("user", ["Look:", part]), vendor=vendor)
+
+
+def test_a_server_of_which_nothing_is_known_takes_any_media() -> None:
+    body = render(
+        Message(
+            "user",
+            [
+                ImagePart(data=b"x", media_type="image/bmp"),
+                AudioPart(data=b"x", media_type="audio/ogg"),
+                AudioPart(data=b"x", media_type="audio/mp4"),
+            ],
+        ),
+        vendor=ELSEWHERE,
+    )
+    assert body["messages"][0]["content"] == [
+        {"type": "image_url", "image_url": {"url": "data:image/bmp;base64,eA=="}},
+        {"type": "input_audio", "input_audio": {"data": "eA==", "format": "ogg"}},
+        {"type": "input_audio", "input_audio": {"data": "eA==", "format": "m4a"}},
+    ]
+
+
+def test_sound_is_named_by_its_format() -> None:
+    for media_type, name in [("audio/x-wav", "wav"), ("audio/mp3", "mp3"), ("AUDIO/MPEG", "mp3")]:
+        body = render(Message("user", AudioPart(data=b"x", media_type=media_type)))
+        assert body["messages"][0]["content"][0]["input_audio"]["format"] == name
 
 
 def test_a_part_that_the_server_refuses_is_an_error() -> None:

@@ -173,13 +173,18 @@ async def test_a_tool_may_show_images_and_files(transport: ScriptedTransport) ->
             r"Message 1 \(user\).*audio.*api='chat'",
         ),
         ([Message("user", [ReasoningPart(text="x")])], r"Message 1 \(user\).*reasoning"),
-        ([Message("user", [ImagePart(url="file:///a.png")])], "Message 1.*image"),
+        ([Message("user", ["a", ImagePart(url="file:///a.png")])], "Message 1.*part 2.*image"),
+        (
+            [Message("user", ["a", ImagePart(data=b"x", media_type="image/bmp")])],
+            r"Message 1 \(user\), part 2 is of type image/bmp: .* takes image/png, image/jpeg",
+        ),
         ([Message("system", [ImagePart(url="https://h/a")])], r"Message 1 \(system\).*text alone"),
         (
             [Message("user", "Hi"), Message("assistant", [ImagePart(url="https://h/a")])],
             r"Message 2 \(assistant\).*text alone",
         ),
         ([Message("user", "Hi"), Message("tool", "x", tool_call_id="c")], "Message 2.*result"),
+        ([Message("user", "Hi"), Message("tool", "x")], r"Message 2 \(tool\) has no tool_call_id"),
         (
             [Message("user", "Hi"), Message("assistant", tool_calls=[ToolCall("c", "add")])],
             "end before the results",
@@ -200,6 +205,14 @@ async def test_messages_that_cannot_be_sent_are_refused(
     with pytest.raises(InputError, match=complaint):
         await provider(transport).complete(request(*messages))
     assert not transport.calls
+
+
+async def test_another_server_takes_any_image(transport: ScriptedTransport) -> None:
+    asked = request(Message("user", ImagePart(data=b"png", media_type="image/bmp")))
+    body = await sent(transport, asked, base_url=LOCAL, api="responses")
+    assert body["input"][0]["content"] == [
+        {"type": "input_image", "image_url": "data:image/bmp;base64,cG5n", "detail": "auto"}
+    ]
 
 
 async def test_tools_say_that_they_are_not_strict(transport: ScriptedTransport) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aether.extensions.llm._vendors import VENDORS
+from aether.extensions.llm._vendors import VENDORS, is_among
 from aether.extensions.llm.anthropic import AnthropicProvider
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider
@@ -21,9 +21,12 @@ from aether.extensions.llm.registry import KIND
 from aether.extensions.llm.retrying import RetryingProvider
 from aether.llm.contracts import LLMProvider, LLMRequest, LLMResponse, StreamChunk, ToolCall
 from aether.registry import Registry
+from aether.testing._provider_tests.content import ContentTests
+from aether.testing._provider_tests.options import OptionTests, Setting
 from aether.testing._provider_tests.reading import ReadingTests
 from aether.testing._provider_tests.requests import RequestTests
 from aether.testing._provider_tests.streams import StreamTests
+from aether.testing._provider_tests.structured import StructuredTests
 from aether.testing.providers import AdapterConformance, ProviderConformance
 from aether.testing.wires import (
     AnthropicWire,
@@ -36,6 +39,7 @@ from aether.testing.wires import (
 class TestOpenAIChat(AdapterConformance):
     names = ("openai",)
     wire = OpenAIChatWire()
+    lacks = frozenset({"parallel_tool_calls"})  # sent to OpenAI's own address alone
 
     def make_provider(self, base_url: str) -> LLMProvider:
         return OpenAIProvider(self.api_key, base_url=base_url, api="chat")
@@ -43,6 +47,7 @@ class TestOpenAIChat(AdapterConformance):
 
 class TestOpenAIResponses(AdapterConformance):
     wire = OpenAIResponsesWire()
+    lacks = frozenset({"seed"})
 
     def make_provider(self, base_url: str) -> LLMProvider:
         return OpenAIProvider(self.api_key, base_url=base_url, api="responses")
@@ -51,6 +56,7 @@ class TestOpenAIResponses(AdapterConformance):
 class TestAnthropic(AdapterConformance):
     names = ("anthropic",)
     wire = AnthropicWire()
+    lacks = frozenset({"seed"})
 
     def make_provider(self, base_url: str) -> LLMProvider:
         return AnthropicProvider(self.api_key, base_url=base_url)
@@ -59,6 +65,7 @@ class TestAnthropic(AdapterConformance):
 class TestGemini(AdapterConformance):
     names = ("gemini",)
     wire = GeminiWire()
+    lacks = frozenset({"parallel_tool_calls"})
 
     def make_provider(self, base_url: str) -> LLMProvider:
         return GeminiProvider(self.api_key, base_url=base_url)
@@ -71,7 +78,7 @@ class TestGeminiWithCallIds(ReadingTests, RequestTests):
         return GeminiProvider(self.api_key, base_url=base_url)
 
 
-class TestVendors(ReadingTests, RequestTests):
+class TestVendors(ReadingTests, RequestTests, ContentTests, OptionTests, StructuredTests):
     """The one adapter under each of its names: what differs is a row of data, and shows itself in
     what is sent and how it is read.
     """
@@ -81,6 +88,13 @@ class TestVendors(ReadingTests, RequestTests):
     @pytest.fixture(autouse=True, params=sorted(VENDORS))
     def _vendor(self, request: pytest.FixtureRequest) -> None:
         self.vendor: str = request.param
+        row = VENDORS[self.vendor]
+        known: dict[Setting, bool] = {
+            "seed": row.seed_field is not None,
+            "reasoning": any(is_among("some-model", each.models) for each in row.reasoning),
+            "parallel_tool_calls": row.parallel_option,
+        }
+        self.lacks = frozenset(setting for setting, has in known.items() if not has)
 
     def make_provider(self, base_url: str) -> LLMProvider:
         return OpenAICompatibleProvider(
@@ -103,6 +117,7 @@ class TestDefaultStack(AdapterConformance):
 
     wire = OpenAIChatWire()
     cuts = 60
+    lacks = frozenset({"parallel_tool_calls"})
 
     def make_provider(self, base_url: str) -> LLMProvider:
         adapter = OpenAIProvider(self.api_key, base_url=base_url, api="chat")

@@ -194,16 +194,32 @@ def _render(request: LLMRequest, *, stream: bool) -> bytes:
         raise InputError(f"Acme takes no such tool names: {names}.")
     if request.tool_choice not in (None, "auto", "none", "required", *names):
         raise InputError(f"{request.tool_choice!r} is not offered.")
-    body = {
+    body: dict[str, Any] = {
         "model": request.model or AcmeProvider.default_model,
         "limit": request.max_tokens,
         "stream": stream,
         "choice": request.tool_choice,
-        "tools": [[tool.name, tool.description, dict(tool.parameters)] for tool in request.tools],
+        "tools": [
+            {"name": tool.name, "about": tool.description, "takes": dict(tool.parameters)}
+            for tool in request.tools
+        ],
         "turns": _turns(request),
-        **request.extra_body,
+        "form": request.output_schema,
+        "until": list(request.stop),
+        "sampling": {"heat": request.temperature, "mass": request.top_p, "seed": request.seed},
+        "effort": request.reasoning,
     }
-    return json.dumps(body).encode()
+    added = dict(request.extra_body)
+    body["tools"] += added.pop("tools", [])
+    return json.dumps(_merged(body, added)).encode()
+
+
+def _merged(fields: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    made = {**fields, **added}
+    for name, value in added.items():
+        if isinstance(value, dict) and isinstance(fields.get(name), dict):
+            made[name] = _merged(fields[name], value)
+    return made
 
 
 def _turns(request: LLMRequest) -> Sequence[dict[str, Any]]:
@@ -213,7 +229,7 @@ def _turns(request: LLMRequest) -> Sequence[dict[str, Any]]:
     waiting: dict[str, int] = {}
     for message in request.messages:
         if not isinstance(message.content, str) and any(
-            part.type not in ("text", "reasoning") for part in message.content
+            part.type not in ("text", "reasoning", "cache_point") for part in message.content
         ):
             raise InputError("Acme takes text alone.")
         if message.role == "tool":

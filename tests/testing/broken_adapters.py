@@ -17,10 +17,11 @@ from aether.extensions.http.aiohttp import AiohttpTransport
 from aether.extensions.llm.anthropic import AnthropicProvider
 from aether.extensions.llm.openai import OpenAIProvider
 from aether.http.contracts import HTTPResponse
-from aether.llm.contracts import LLMRequest, LLMResponse, Message, StreamChunk
+from aether.llm.contracts import ContentPart, LLMRequest, LLMResponse, Message, StreamChunk
 from aether.llm.streaming import final_chunk
 from aether.testing.providers import AdapterConformance
 from aether.testing.wires import AnthropicWire, OpenAIChatWire
+from aether.tools.contracts import Tool
 
 FAULTS: list[tuple[type[AdapterConformance], str]] = []
 
@@ -39,7 +40,10 @@ class Sound(OpenAIProvider):
         try:
             async for chunk in chunks:
                 response = chunk.response
-                yield chunk if response is None else final_chunk(self.read(response))
+                if response is None:
+                    yield chunk
+                else:
+                    yield final_chunk(self.read(response), text=chunk.text)
         finally:
             await chunks.aclose()
 
@@ -52,6 +56,7 @@ def found_by(*tests: str, wire: Any = None) -> Any:
 
         class Suite(AdapterConformance):
             wire = chosen
+            lacks = frozenset({"parallel_tool_calls"})
             cuts = 60
             patience = 0.3
 
@@ -345,6 +350,123 @@ class DropsPictures(Sound):
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         messages = tuple(Message(role=each.role, content=each.text) for each in request.messages)
         return await super().complete(request.replace(messages=messages))
+
+
+@found_by(
+    "test_each_choice_of_tools_is_told_from_the_others",
+    "test_stop_sequences_are_sent_or_refused",
+    "test_sampling_is_as_it_was_chosen_or_refused",
+    "test_the_limit_of_the_answer_is_sent",
+    "test_a_setting_is_no_error_and_sent_where_the_server_has_it",
+    "test_a_schema_for_the_answer_is_sent_and_answered_in_text",
+    "test_what_is_added_to_the_headers_is_sent",
+    "test_what_is_added_to_the_body_takes_nothing_away",
+)
+class ForgetsEveryOption(Sound):
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        kept = LLMRequest(messages=request.messages, tools=request.tools, context=request.context)
+        return await super().complete(kept)
+
+
+@found_by("test_each_choice_of_tools_is_told_from_the_others")
+class DemandsAnyToolForOne(Sound):
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        named = request.tool_choice in [tool.name for tool in request.tools]
+        return await super().complete(request.replace(tool_choice="required") if named else request)
+
+
+@found_by("test_a_setting_is_no_error_and_sent_where_the_server_has_it")
+class RefusesASeed(Sound):
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        if request.seed is not None:
+            raise InputError("There are no seeds here.")
+        return await super().complete(request)
+
+
+@found_by(
+    "test_a_schema_for_the_answer_is_sent_and_answered_in_text",
+    "test_an_answer_to_a_schema_is_text",
+)
+class AnswersASchemaByACall(Sound):
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        schema = request.output_schema
+        if schema is None:
+            return await super().complete(request)
+        answer = Tool("answer", "Answers.", schema, handler=str)
+        tools = (*request.tools, answer)
+        return await super().complete(request.replace(tools=tools, output_schema=None))
+
+
+@found_by("test_a_call_of_a_tool_stays_a_call_beside_a_schema")
+class TakesAnyCallForTheAnswer(Sound):
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        response = await super().complete(request)
+        if request.output_schema is None or not response.tool_calls:
+            return response
+        text = json.dumps(response.tool_calls[0].arguments)
+        return _changed(response, text=text, tool_calls=[], finish_reason="stop")
+
+
+class _Replacing(AiohttpTransport):
+    """Puts an object that was added to in the place of what stood there."""
+
+    async def request(self, method: str, url: str, **options: Any) -> HTTPResponse:
+        body = json.loads(options["body"])
+        for name, value in body.items():
+            if isinstance(value, dict) and "added_field" in value:
+                body[name] = {"added_field": value["added_field"]}
+        options["body"] = json.dumps(body).encode()
+        return await super().request(method, url, **options)
+
+
+@found_by("test_what_is_added_to_the_body_takes_nothing_away")
+class ReplacesWhatIsAddedTo(OpenAIProvider):
+    def __init__(self, api_key: str, *, base_url: str) -> None:
+        super().__init__(api_key, base_url=base_url, transport=partial(_Replacing))
+
+
+class ChangesContent(Sound):
+    """Sends other parts than it was given."""
+
+    def kept(self, content: list[ContentPart]) -> list[ContentPart]:
+        raise NotImplementedError
+
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        messages = [
+            each
+            if isinstance(each.content, str)
+            else each.model_copy(update={"content": self.kept(each.content)})
+            for each in request.messages
+        ]
+        return await super().complete(request.replace(messages=tuple(messages)))
+
+
+@found_by("test_a_part_by_url_is_sent_or_refused_and_never_left_out")
+class DropsWhatIsLinked(ChangesContent):
+    def kept(self, content: list[ContentPart]) -> list[ContentPart]:
+        return [part for part in content if getattr(part, "url", None) is None]
+
+
+@found_by("test_cache_points_take_nothing_away", "test_cache_points_are_no_error")
+class RefusesCachePoints(ChangesContent):
+    def kept(self, content: list[ContentPart]) -> list[ContentPart]:
+        if any(part.type == "cache_point" for part in content):
+            raise InputError("There is no cache here.")
+        return content
+
+
+@found_by("test_cache_points_take_nothing_away")
+class CutsAtACachePoint(ChangesContent):
+    def kept(self, content: list[ContentPart]) -> list[ContentPart]:
+        return content[:2]
+
+
+@found_by("test_every_system_message_is_sent_wherever_it_stands")
+class SendsTheFirstSystemMessageAlone(Sound):
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        first, *rest = request.messages
+        kept = [each for each in rest if each.role != "system"]
+        return await super().complete(request.replace(messages=(first, *kept)))
 
 
 @found_by("test_messages_that_are_no_conversation_are_refused_before_anything_is_sent")

@@ -28,6 +28,7 @@ from aether.errors import (
     SessionConflictError,
     SessionError,
 )
+from aether.llm.data import problems_in
 from aether.llm.messages import Message
 
 __all__ = ["SQLiteSessionStore"]
@@ -224,7 +225,7 @@ class SQLiteSessionStore:
         except ValidationError as error:
             raise SessionError(
                 f"Session {session_id[:80]!r} in {self!r} holds a message that this version of "
-                f"Aether cannot read: {error.errors()[0]['msg']}."
+                f"Aether cannot read: {'; '.join(problems_in(error))}."
             ) from None
 
     def _save(self, session_id: str, bodies: Sequence[str]) -> None:

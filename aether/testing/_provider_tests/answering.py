@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, get_args
 
 from aether.llm.contracts import (
+    CachePoint,
     CallContext,
     FinishReason,
     LLMProvider,
@@ -17,11 +18,14 @@ from aether.llm.contracts import (
     LLMResponse,
     Message,
     StreamChunk,
+    TextPart,
+    ToolCall,
 )
 from aether.llm.streaming import open_stream
+from aether.testing._asynchronous import AsynchronousTests
 from aether.tools.contracts import Tool
 
-__all__ = ["ADD", "COUNTS", "AnsweringTests", "close", "read"]
+__all__ = ["ADD", "COUNTS", "SCHEMA", "AnsweringTests", "close", "read"]
 
 COUNTS = (
     "input_tokens",
@@ -32,7 +36,7 @@ COUNTS = (
 )
 
 
-class AnsweringTests:
+class AnsweringTests(AsynchronousTests):
     """Tests of a provider that answers any prompt with text, and of one that calls `add`."""
 
     def request(self, **fields: Any) -> LLMRequest:
@@ -127,6 +131,36 @@ class AnsweringTests:
         assert len(streamed.entries) == len(entries), "streams and calls are entered alike"
         assert all(entry.state in ("exact", "estimated") for entry in entries + streamed.entries)
 
+    async def test_cache_points_are_no_error(self) -> None:
+        text, point = TextPart(text="Say hello."), CachePoint()
+        call = ToolCall("call000Aa", "add", {"a": 1, "b": 2})
+        messages = [
+            Message(role="system", content=[text, point]),
+            Message(role="user", content=[text, point]),
+            Message(role="assistant", content=[text, point], tool_calls=[call]),
+            Message(role="tool", content=[text, point], tool_call_id=call.id),
+            Message(role="user", content=[point, text, CachePoint(ttl="1h")]),
+        ]
+        async with self._answering() as provider:
+            response = await provider.complete(self.request(messages=messages))
+            chunks = await read(provider, self.request(messages=messages))
+        _check(response)
+        assert response.text, "the answer has no text"
+        assert chunks[-1].is_final
+
+    async def test_an_answer_to_a_schema_is_text(self) -> None:
+        request = self.request(output_schema=SCHEMA)
+        async with self._answering() as provider:
+            response = await provider.complete(request)
+            chunks = await read(provider, request)
+        streamed = chunks[-1].response
+        assert streamed is not None
+        for each in (response, streamed):
+            _check(each)
+            assert each.text, "the answer has no text"
+            assert not each.tool_calls, f"the answer came as {each.tool_calls}"
+        assert "".join(chunk.text for chunk in chunks) == streamed.text
+
     async def test_a_tool_call_comes_whole(self) -> None:
         request = self.request(tools=[ADD], tool_choice="add")
         async with self._calling() as provider:
@@ -168,6 +202,14 @@ ADD = Tool(
     handler=_add,
 )
 """The tool that the tests offer."""
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"marked_property": {"type": "string", "description": "Marked words."}},
+    "required": ["marked_property"],
+    "additionalProperties": False,
+}
+"""The schema that the tests ask answers to follow."""
 
 
 async def read(provider: LLMProvider, request: LLMRequest) -> list[StreamChunk]:

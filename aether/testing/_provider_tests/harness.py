@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -18,9 +19,19 @@ from aether.llm.contracts import LLMProvider, LLMRequest, LLMResponse, TokenUsag
 from aether.llm.streaming import open_stream
 from aether.testing._provider_tests.answering import COUNTS, AnsweringTests, close
 from aether.testing._wire_server import Answer, Ending, Script, WireServer
-from aether.testing.wires import Feature, Reply, Wire, WireStream
+from aether.testing.wires import Feature, Reply, Wire, WireRequest, WireStream
 
-__all__ = ["ADDING", "BOTH_WAYS", "FULL", "HELLO", "AdapterHarness", "Outcome", "agrees", "outcome"]
+__all__ = [
+    "ADDING",
+    "BOTH_WAYS",
+    "FOLLOWING",
+    "FULL",
+    "HELLO",
+    "AdapterHarness",
+    "Outcome",
+    "agrees",
+    "outcome",
+]
 
 BOTH_WAYS = pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streamed"])
 
@@ -49,6 +60,8 @@ FULL = Reply(
     signature="c2lnbmF0dXJlLW9mLXRoZS10dXJu",
 )
 """All that a reply can be, with the characters at which readers stumble."""
+FOLLOWING = {"marked_property": 'é, then a "marked" value'}
+"""An answer that follows the tests' schema."""
 
 
 class AdapterHarness(AnsweringTests):
@@ -68,13 +81,29 @@ class AdapterHarness(AnsweringTests):
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[LLMProvider]:
-        async with self._serving(HELLO) as (provider, _):
+        async with self._answering_as_asked() as (provider, _):
             yield provider
 
     @asynccontextmanager
     async def _calling(self) -> AsyncIterator[LLMProvider]:
         async with self._serving(ADDING) as (provider, _):
             yield provider
+
+    @asynccontextmanager
+    async def _answering_as_asked(self) -> AsyncIterator[tuple[LLMProvider, WireServer]]:
+        """A provider, and a server that follows the tests' schema where the request has it: as
+        text, or by a call where a tool has the schema.
+        """
+
+        def answer(request: WireRequest) -> Reply:
+            for name, tool in self.wire.offered(request).items():
+                if "marked_property" in json.dumps(tool):
+                    return replace(ADDING, calls=[ToolCall("call000Aa", name, FOLLOWING)])
+            asked = b"marked_property" in request.body
+            return replace(HELLO, text=json.dumps(FOLLOWING)) if asked else HELLO
+
+        async with self._serving(answer) as (provider, server):
+            yield provider, server
 
     @asynccontextmanager
     async def _serving(self, script: Script) -> AsyncIterator[tuple[LLMProvider, WireServer]]:

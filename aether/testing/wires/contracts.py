@@ -188,9 +188,28 @@ class Wire(ABC):
         """The body of an answer of status 200 that is an error all the same."""
         return self.error(failure, message).body
 
+    def offered(self, request: WireRequest) -> Mapping[str, Any]:
+        """The tools that the request offers, each as it is described there, by their names.
+
+        They are read from the field `tools`: each object below it that has a `name`. Override it
+        for a protocol that writes them otherwise.
+        """
+        return dict(_named(request.json.get("tools")))
+
     def can(self, feature: Feature) -> bool:
         """Whether it has a way to say that."""
         return feature not in self.cannot
+
+
+def _named(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        if isinstance(value.get("name"), str):
+            yield value["name"], value
+            return
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _named(each)
 
 
 def server_sent_event(

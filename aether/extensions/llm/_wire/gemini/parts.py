@@ -38,8 +38,8 @@ _TEXTUAL = frozenset(
     f"application/{name}"
     for name in ("json", "x-ndjson", "xml", "yaml", "x-yaml", "toml", "javascript", "sql")
 )
-# "Supported image formats" and "Supported audio formats" in Gemini's documentation, and the types of
-# sound in Vertex AI's.
+# "Supported image formats" and "Supported audio formats" in Gemini's documentation, and the types
+# of sound in Vertex AI's.
 _TAKEN = (
     *(f"image/{name}" for name in ("png", "jpeg", "webp", "heic", "heif")),
     *(f"audio/{name}" for name in ("wav", "mpeg", "aiff", "aac", "ogg", "flac", "mp4", "webm")),

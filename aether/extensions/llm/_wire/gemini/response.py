@@ -227,11 +227,15 @@ class Answer:
             return
         mime_type = expect(blob.get("mimeType"), str, "mimeType", source)
         data = expect(blob.get("data"), str, "data", source)
+        if not data:
+            self._kept.add(part)
+            return
         try:
             media = media_of(mime_type, data)
         except ValueError as error:
             raise source.error(
-                ProtocolError, f"{source.provider} gave data of type {mime_type!r} as no base64."
+                ProtocolError,
+                f"{source.provider} gave data of type {mime_type!r} that cannot be read.",
             ) from error
         self._media.append((len(self.text), media))
         self._kept.add_media(part, media.data or b"")

@@ -7,7 +7,6 @@ as they are: a server's own tools make new ones all the time.
 from __future__ import annotations
 
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -177,14 +176,13 @@ def images_in(items: Iterable[Item]) -> Iterator[ImagePart]:
     for item in items:
         result = item.get("result")
         if item.get("type") == "image_generation_call" and isinstance(result, str) and result:
-            try:
-                data = b64decode(result, validate=True)
-            except Base64Error:
-                continue  # it stays in the state, as it came
             form = item.get("output_format")
-            yield ImagePart(
-                data=data, media_type=f"image/{form if isinstance(form, str) else 'png'}"
-            )
+            media_type = f"image/{form if isinstance(form, str) else 'png'}"
+            try:
+                image = ImagePart(data=b64decode(result, validate=True), media_type=media_type)
+            except ValueError:
+                continue  # it stays in the state, as it came
+            yield image
 
 
 def is_plain(items: Sequence[Item]) -> bool:

@@ -1,0 +1,133 @@
+"""The base of the data models, and what is said of values that are none of theirs.
+
+It must not know a model: it explains any of them by the names of its fields. What a value holds is
+in no message: it may be a secret, or an image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aether.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["Data", "problems_in"]
+
+MOST_PROBLEMS = 5
+_LONGEST_PLACE = 120  # characters: the keys of a dict are anybody's
+_SHOULD_BE = {
+    "bool_type": "a bool",
+    "bytes_invalid_encoding": "bytes, or base64 of them",
+    "bytes_type": "bytes",
+    "dict_type": "a dict",
+    "float_type": "a number",
+    "int_type": "an int",
+    "list_type": "a list",
+    "string_type": "a str",
+    "tuple_type": "a list",
+}
+
+
+class Data(BaseModel):
+    """The base of the data models: frozen, strict about names, leading fields by position too.
+
+    Making one of values that do not fit is an `InputError`; pydantic's own error is its cause.
+    Reading one that was stored, by `model_validate_json` and the like, raises pydantic's.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
+
+    if not TYPE_CHECKING:  # checkers read the signature off the fields that have kw_only=False
+
+        def __init__(self, *args: Any, **data: Any) -> None:
+            if args:
+                names = [n for n, f in type(self).model_fields.items() if f.kw_only is False]
+                if len(args) > len(names):
+                    raise TypeError(
+                        f"{type(self).__name__} takes at most {len(names)} positional arguments: "
+                        f"{', '.join(names)}"
+                    )
+                for name, value in zip(names, args, strict=False):
+                    if name in data:
+                        raise TypeError(f"{type(self).__name__} got {name!r} twice")
+                    data[name] = value
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                problems = "; ".join(problems_in(error))
+                raise InputError(f"{type(self).__name__}: {problems}.") from error
+
+        # As on pydantic's own RootModel: validation need not come through here for each model that
+        # it makes, which would take it more than twice as long.
+        __init__.__pydantic_base_init__ = True
+
+
+def problems_in(error: ValidationError) -> list[str]:
+    """What is wrong, in plain words, each problem with its field; of many, the first few."""
+    found = error.errors(include_url=False, include_input=False)
+    told = [_told(each) for each in found if not _is_other_branch(each)]
+    left_out = len(told) - MOST_PROBLEMS
+    return told if left_out <= 0 else [*told[:MOST_PROBLEMS], f"and {left_out} more"]
+
+
+def _told(problem: ErrorDetails) -> str:
+    place = _place(problem["loc"])
+    kind = problem["type"]
+    context = problem.get("ctx", {})
+    if kind == "missing":
+        return f"{place} is missing"
+    if kind == "extra_forbidden":
+        return f"there is no field {place}"
+    if kind in _SHOULD_BE:
+        return f"{place} should be {_SHOULD_BE[kind]}"
+    if kind == "model_type":
+        return f"{place} should be a {context['class_name']}"
+    if kind == "value_error":
+        text = str(context["error"])
+    elif kind in ("union_tag_invalid", "union_tag_not_found", "model_attributes_type"):
+        text = "it is no part of a known type"
+        if "expected_tags" in context:
+            text += f", which are {context['expected_tags']}"
+    else:
+        text = problem["msg"].replace("Input should", "it should", 1)
+    text = text.rstrip(".")
+    if place and text.startswith("it "):
+        return place + text.removeprefix("it")
+    return f"{place}: {text}" if place else text
+
+
+def _is_other_branch(problem: ErrorDetails) -> bool:
+    """Whether it says of a list that it is no text, or the other way round.
+
+    Where a content has something wrong in it, pydantic tells of both that it may be.
+    """
+    inside_content = problem["loc"][-2:-1] == ("content",)
+    return inside_content and problem["type"] in ("string_type", "list_type")
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """`content[1].media_type`: without pydantic's words for the alternatives it has tried."""
+    place = ""
+    for at, step in enumerate(loc):
+        if isinstance(step, int):
+            place += f"[{step}]"
+        elif not _is_alternative(loc[:at]):
+            place += f".{step}" if place else step
+    return place if len(place) <= _LONGEST_PLACE else f"{place[:_LONGEST_PLACE]}..."
+
+
+def _is_alternative(before: tuple[int | str, ...]) -> bool:
+    """Whether a name behind these steps is that of an alternative: text or list, kind of a part."""
+    return before[-1:] == ("content",) or (
+        before[-3:-2] == ("content",) and isinstance(before[-1], int)
+    )
