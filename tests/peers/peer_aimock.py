@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from aether import Message
 from aether.errors import BadRequestError, StreamInterruptedError
@@ -223,6 +224,32 @@ async def test_a_conversation_goes_on(
         assert await session.ask("Which of them is in Italy?") == "Rome."
     roles = [message["role"] for message in journal()[-1]]
     assert roles == ["system", "user", "assistant", "user"]
+
+
+class City(BaseModel):
+    name: str
+    inhabitants: int
+
+
+@every_protocol
+@both_ways
+async def test_an_answer_of_a_type_is_asked_for_until_it_fits(
+    protocol: str, streamed: bool, aimock: Process, recorder: Recorder
+) -> None:
+    prompt = "Describe the largest city of France."
+    async with client(protocol, aimock.url + BASE_URLS[protocol], transport=recorder) as aether:
+        if streamed:
+            chunks = [chunk async for chunk in aether.stream(prompt, output=City)]
+            city = chunks[-1].output
+            assert [chunk.is_partial for chunk in chunks] == [True] * (len(chunks) - 1) + [False]
+            assert {"name": "Paris", "inhabitants": 2048472} in [chunk.partial for chunk in chunks]
+        else:
+            city = await aether.ask(prompt, output=City)
+        assert city == City(name="Paris", inhabitants=2048472)
+        assert aether.usage.total_requests == 2
+    for sent in recorder.sent:
+        assert "inhabitants" in str(sent.body)
+        check_body(protocol, sent.body, streamed=streamed)
 
 
 @every_protocol
