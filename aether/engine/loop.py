@@ -73,6 +73,8 @@ class Progress:
             return response
         usage = self._run.usage
         ended = _ENDED.get(response.finish_reason)
+        if response.finish_reason == "error" and output.schema is None:
+            ended = "its provider ended it with an error"  # of JSON, it can be seen if it is whole
         if ended is not None:  # also where what there is would do: more was to come
             output.refuse(request, response, [ended], usage=usage)
         try:

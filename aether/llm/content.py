@@ -154,6 +154,8 @@ class _MediaPart(Data):
             data = file.read_bytes()
         except OSError as error:
             raise InputError(f"{str(file)!r} cannot be read: {error.strerror}.") from error
+        except ValueError as error:  # a NUL in its name
+            raise InputError(f"{str(file)!r} cannot be read: {error}.") from error
         if not data:
             raise InputError(f"{str(file)!r} is empty.")
         return cls(data=data, media_type=found, **cls._named(file.name))

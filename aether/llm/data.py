@@ -89,9 +89,9 @@ def _told(problem: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return f"there is no field {place}"
     if kind in _SHOULD_BE:
-        return f"{place} should be {_SHOULD_BE[kind]}"
+        return f"{place or 'it'} should be {_SHOULD_BE[kind]}"
     if kind == "model_type":
-        return f"{place} should be a {context['class_name']}"
+        return f"{place or 'it'} should be a {context['class_name']}"
     if kind == "value_error":
         text = str(context["error"])
     elif kind in ("union_tag_invalid", "union_tag_not_found", "model_attributes_type"):

@@ -5,7 +5,7 @@ It must not know a provider, a tool's handler or how anything is sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -193,6 +193,10 @@ class LLMRequest(Data):
     @field_validator("tools", mode="plain")
     @classmethod
     def _tools(cls, value: Any) -> tuple[ToolSpec, ...]:
+        if not isinstance(value, Iterable):
+            raise ValueError(  # noqa: TRY004 - pydantic turns it into its own error
+                f"it is a list of tools, not {type(value).__name__}"
+            )
         tools = tuple(value)
         for tool in tools:
             if not isinstance(tool, ToolSpec):

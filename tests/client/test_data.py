@@ -333,6 +333,12 @@ def test_a_file_of_another_or_an_unknown_type_is_refused(
         kind.from_path(file)
 
 
+@pytest.mark.parametrize("name", ["none.png", "a\0.png"])
+def test_a_file_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        ImagePart.from_path(tmp_path / name)
+
+
 def test_a_data_url_is_data() -> None:
     sound = AudioPart(url="data:audio/L16;rate=8000;BASE64,eA==")
     assert (sound.data, sound.media_type) == (b"x", "audio/l16;rate=8000")
@@ -480,9 +486,9 @@ def test_request_does_not_follow_the_list_that_it_was_made_of() -> None:
 
 
 def test_request_refuses_tools_that_are_names_or_functions() -> None:
-    for wrong in (["add"], [print]):
+    for wrong, said in ((["add"], "Tool objects"), ([print], "Tool objects"), (None, "a list of")):
         tools: Any = wrong
-        with pytest.raises(InputError, match="Tool objects"):
+        with pytest.raises(InputError, match=said):
             LLMRequest([Message("user", "hi")], tools=tools)
 
 

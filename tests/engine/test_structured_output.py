@@ -484,6 +484,13 @@ async def test_a_refusal_is_an_error_at_once(*, stream: bool) -> None:
     assert caught.value.text == "I cannot help with that."
 
 
+async def test_a_text_that_ended_with_an_error_is_no_answer() -> None:
+    async with client_of(cut("It is", "error")) as client:
+        with pytest.raises(OutputError, match="ended it with an error") as caught:
+            await client.complete("q", output=str)
+    assert caught.value.text == "It is"
+
+
 async def run(client: Aether, form: Any, *, stream: bool) -> Any:
     if not stream:
         return await client.ask("?", output=form)

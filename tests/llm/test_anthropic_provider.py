@@ -449,6 +449,24 @@ async def test_a_paused_turn_streams_on(transport: ScriptedTransport) -> None:
     assert len(transport.calls) == 2
 
 
+async def test_a_part_that_was_refused_is_not_billed(transport: ScriptedTransport) -> None:
+    used = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    search = {"type": "content_block_start", "index": 1, "content_block": used}
+    pause = copy.deepcopy(END)
+    pause["delta"]["stop_reason"] = "pause_turn"  # type: ignore[index] # its value is a dict
+    transport.answers(sse(START, *TEXT, search, pause, STOP))
+    transport.answers_json(failing("overloaded_error"), status=529)
+    context = CallContext()
+    with pytest.raises(StreamInterruptedError) as caught:
+        await read(provider(transport).stream(request(context=context)))
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hello"
+    assert [(entry.state, entry.error) for entry in context.entries] == [
+        ("exact", None),
+        ("not_billed", "StreamInterruptedError"),
+    ]
+
+
 # Books
 
 

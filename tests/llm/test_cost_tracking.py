@@ -454,6 +454,21 @@ class TestPrices:
         assert (stack.usage.total_input_tokens, stack.usage.total_output_tokens) == (21, 11)
         assert stack.usage.is_exact
 
+    async def test_an_answer_whose_last_part_lacks_a_count_is_counted_once(self) -> None:
+        class InParts:
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                context = request.context
+                assert context is not None
+                for part in (an_answer(), an_answer(input_tokens=11, output_tokens=None)):
+                    entry = context.open_entry(provider="p", model=MODEL)
+                    settle_answer(entry, part, request)
+                return an_answer(input_tokens=21, output_tokens=None)
+
+        stack = CostTrackingProvider(InParts(), prices=Prices())
+        await stack.complete(a_request())
+        assert (stack.usage.total_input_tokens, stack.usage.total_output_tokens) == (21, 5)
+        assert not stack.usage.is_exact
+
     async def test_each_entry_is_priced_once(self) -> None:
         prices = Prices()
         stack = tracking(an_answer(), prices=prices)

@@ -33,6 +33,7 @@ BODY: dict[str, Any] = {
         ),
         ({"text": None}, {"text": None}),
         ({"tools": [{"type": "search"}]}, {"tools": [{"name": "add"}, {"type": "search"}]}),
+        ({"tools": ({"type": "search"},)}, {"tools": [{"name": "add"}, {"type": "search"}]}),
         ({"thinking": {"budget_tokens": 1}}, {"thinking": {"type": "enabled", "budget_tokens": 1}}),
         ({"thinking": {"type": "disabled"}}, {"thinking": {"type": "disabled"}}),
     ],

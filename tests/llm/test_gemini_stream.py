@@ -363,6 +363,15 @@ def unfinished(*parts: Any, token: str | None = "token-1") -> dict[str, Any]:
     return answer(*parts, finish="CONTINUATION", candidate=more)
 
 
+async def test_calls_of_several_parts_are_told_apart(transport: ScriptedTransport) -> None:
+    transport.answers(sse(unfinished(call(args={"a": 1}))))
+    transport.answers(sse(answer(call(args={"a": 2}))))
+    chunks = await read(provider(transport).stream(request()))
+    assert [chunk.tool_call.index for chunk in chunks if chunk.tool_call] == [0, 1]
+    assert chunks[-1].response is not None
+    assert [made.arguments for made in chunks[-1].response.tool_calls] == [{"a": 1}, {"a": 2}]
+
+
 async def test_an_answer_goes_on_with_its_token(transport: ScriptedTransport) -> None:
     for ask in ("complete", "stream"):
         transport.calls.clear()

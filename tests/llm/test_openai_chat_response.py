@@ -298,6 +298,8 @@ def test_usage_is_read_whatever_its_nesting_and_unknown_is_none(
         ({"cost": 0.25, "cost_details": {"upstream_inference_cost": 0.5}, "is_byok": True}, 0.75),
         ({"cost": 0, "cost_details": {}, "is_byok": True}, None),
         ({"cost": {"total_cost": 0.006, "request_cost": 0.005}}, 0.006),
+        ({"cost_in_usd_ticks": 10**400}, None),
+        ({"cost": {"total_cost": 10**400}}, None),
         ({"cost": 0.95}, None),
         ({"cost": -1, "cost_details": {}}, None),
         ({"cost": "0.95", "cost_details": {}}, None),

@@ -142,9 +142,17 @@ async def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ['{"role": "user", "new_field": 1}', '{"role": "pope"}', "nonsense"]
+    ("body", "said"),
+    [
+        ('{"role": "user", "new_field": 1}', "there is no field new_field"),
+        ('{"role": "pope"}', "role should be"),
+        ("[]", "it should be a Message"),
+        ("nonsense", "Invalid JSON"),
+    ],
 )
-async def test_a_stored_message_that_cannot_be_read_is_an_error(tmp_path: Path, body: str) -> None:
+async def test_a_stored_message_that_cannot_be_read_is_an_error(
+    tmp_path: Path, body: str, said: str
+) -> None:
     path = tmp_path / "s.sqlite"
     async with SQLiteSessionStore(path) as store:
         await store.save("a", HELLO)
@@ -152,7 +160,7 @@ async def test_a_stored_message_that_cannot_be_read_is_an_error(tmp_path: Path, 
         with connection:
             connection.execute("UPDATE messages SET body = ? WHERE seq = 1", (body,))
         connection.close()
-        with pytest.raises(SessionError, match="Session 'a'"):
+        with pytest.raises(SessionError, match=f"Session 'a'.*: {said}"):
             await store.load("a")
 
 

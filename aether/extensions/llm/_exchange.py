@@ -74,6 +74,7 @@ class Exchange:
         model = self._model(request)
         request, shaping = self._shape(request, model)
         whole: LLMResponse | None = None
+        calls = 0  # of the parts before: an index tells the calls of the whole answer apart
         for part in count(1):
             sent, source = self._render(request, model, stream=True)
             with Attempt(request, source) as attempt:
@@ -85,6 +86,8 @@ class Exchange:
                         async with aclosing(events.batches()) as batches:
                             async for batch in batches:
                                 for chunk in assembly.feed(batch):
+                                    if chunk.tool_call is not None:
+                                        chunk.tool_call.index += calls
                                     shown = chunk if shaping is None else shaping.chunk(chunk)
                                     if shown.has_content:
                                         yield shown
@@ -112,7 +115,8 @@ class Exchange:
                     whole = response if whole is None else joined(whole, response)
                     following = self._follow_up(request, response, part)
                     if following is not None:
-                        if text:
+                        calls = len(whole.tool_calls)
+                        if text and shaping is None:
                             yield StreamChunk(text)
                     elif shaping is None:
                         yield final_chunk(whole, text=text)

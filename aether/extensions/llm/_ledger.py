@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol, Self
 
-from aether.errors import AetherError, ProviderError
+from aether.errors import AetherError, ProviderError, StreamInterruptedError
 from aether.extensions.llm._wire.errors import Source
 from aether.llm.accounting import settle_answer, settle_failure
 from aether.llm.messages import LLMRequest, LLMResponse
@@ -76,7 +76,11 @@ class Attempt:
             entry.error = type(error).__name__  # nothing was sent
             entry.state = "not_billed"
         else:
-            settle_failure(entry, error, self._request, characters=characters)
+            judged: BaseException | None = error
+            if assembly is None and isinstance(error, StreamInterruptedError):
+                judged = error.__cause__  # a later part of an answer was refused, and broke it off
+            settle_failure(entry, judged, self._request, characters=characters)
+            entry.error = type(error).__name__
             if partial is not None:
                 entry.model = partial.model
                 entry.request_id = partial.request_id

@@ -131,8 +131,7 @@ class Tally:
             entry.model = answer.model or entry.model
             entry.provider = answer.provider or entry.provider
         model = entry.model or request.model or UNKNOWN_MODEL
-        # An answer that came in parts has the sum of their tokens, and each part its entry.
-        reported = entry if answer is None or entry.state == "exact" else answer
+        reported = _reported(entry, answer)
         if entry.state == "pending":
             entry.state = "unknown"
         elif entry.state == "exact" and None in (reported.input_tokens, reported.output_tokens):
@@ -175,6 +174,24 @@ class Tally:
             _log.warning("the prices cannot be loaded: %s", type(error).__name__)
         finally:
             self._in_background = False
+
+
+def _reported(
+    entry: LedgerEntry, answer: LLMResponse | StreamChunk | None
+) -> LLMResponse | StreamChunk | LedgerEntry:
+    """Where the tokens are that the provider reported for this attempt.
+
+    An answer that came in parts has the sum of their tokens, and each part its entry.
+    """
+    if answer is None or entry.state == "exact":
+        return entry
+    if entry.state != "estimated":
+        return answer
+    return replace(
+        entry,
+        input_tokens=None if answer.input_tokens is None else entry.input_tokens,
+        output_tokens=None if answer.output_tokens is None else entry.output_tokens,
+    )
 
 
 def _add_tokens(row: TokenUsage, source: LLMResponse | StreamChunk | LedgerEntry) -> None:

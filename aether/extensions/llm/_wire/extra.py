@@ -26,7 +26,7 @@ def laid_over(body: Mapping[str, Any], extra: Mapping[str, Any], *, stream: bool
             "complete() and ask() for a whole answer."
         )
     made = _merged(body, extra)
-    if "tools" in body and isinstance(extra.get("tools"), list):
+    if "tools" in body and isinstance(extra.get("tools"), list | tuple):
         made["tools"] = [*body["tools"], *extra["tools"]]
     return made
 

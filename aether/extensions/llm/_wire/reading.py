@@ -5,7 +5,7 @@ It must not know a protocol.
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json
@@ -27,6 +27,7 @@ __all__ = [
 T = TypeVar("T")
 
 _EXCERPT = 200
+_MOST = sys.float_info.max
 _TICKS = 10**10  # that xAI counts to a dollar
 
 
@@ -102,7 +103,7 @@ def reported_cost(usage: dict[str, Any]) -> float | None:
     OpenRouter names the price of a call over a key of one's own apart from its fee. A bare `cost`
     of anybody else is of no known currency.
     """
-    ticks = count(usage.get("cost_in_usd_ticks"))
+    ticks = _amount(usage.get("cost_in_usd_ticks"))
     if ticks is not None:
         return ticks / _TICKS
     cost, details = usage.get("cost"), usage.get("cost_details")
@@ -118,5 +119,5 @@ def reported_cost(usage: dict[str, Any]) -> float | None:
 
 
 def _amount(value: Any) -> float | None:
-    known = type(value) in (int, float) and 0 <= value < math.inf
+    known = type(value) in (int, float) and 0 <= value <= _MOST
     return float(value) if known else None
