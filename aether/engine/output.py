@@ -60,7 +60,7 @@ class OutputType:
         if isinstance(form, str) or isroutine(form):
             raise InputError(f"output= takes a type, and {form!r} is none.")
         try:
-            self._adapter: TypeAdapter[Any] = TypeAdapter(readable(form))
+            self._adapter: TypeAdapter[Any] = TypeAdapter(readable(form, extra="ignore"))
             inner = self._adapter.json_schema(schema_generator=_SchemaGenerator)
             if _is_lazy(self._adapter.core_schema):
                 raise TypeError("an Iterable is checked as it is read; take a list")  # noqa: TRY301 - as pydantic's

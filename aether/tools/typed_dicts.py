@@ -26,19 +26,25 @@ from pydantic_core import core_schema
 
 __all__ = ["readable"]
 
-
-def readable(annotation: Any) -> Any:
-    """The annotation, with each `typing.TypedDict` in it made readable for pydantic."""
-    return annotation if sys.version_info >= (3, 12) else _rewritten(annotation, ())
+Extra = Literal["forbid", "ignore"]
 
 
-def _rewritten(annotation: Any, outer: tuple[type, ...]) -> Any:
+def readable(annotation: Any, *, extra: Extra = "forbid") -> Any:
+    """The annotation, with each `typing.TypedDict` in it made readable for pydantic.
+
+    `extra` is what becomes of names that it does not have. From Python 3.12 on pydantic does as its
+    own configuration says.
+    """
+    return annotation if sys.version_info >= (3, 12) else _rewritten(annotation, (), extra)
+
+
+def _rewritten(annotation: Any, outer: tuple[type, ...], extra: Extra) -> Any:
     if is_typeddict(annotation) and type(annotation).__module__ == "typing":
-        return _described(annotation, outer)
+        return _described(annotation, outer, extra)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is None or origin is Literal:
         return annotation
-    rewritten = tuple(_rewritten(argument, outer) for argument in arguments)
+    rewritten = tuple(_rewritten(argument, outer, extra) for argument in arguments)
     if all(new is old for new, old in zip(rewritten, arguments, strict=True)):
         return annotation
     return _subscripted(origin, rewritten)
@@ -52,7 +58,7 @@ def _subscripted(origin: Any, arguments: Sequence[Any]) -> Any:
     return origin[tuple(arguments)]
 
 
-def _described(cls: Any, outer: tuple[type, ...]) -> Any:
+def _described(cls: Any, outer: tuple[type, ...], extra: Extra) -> Any:
     if cls in outer:
         raise TypeError(f"{cls.__name__} contains itself, which needs Python 3.12 or newer")
 
@@ -65,12 +71,12 @@ def _described(cls: Any, outer: tuple[type, ...]) -> Any:
                 required = get_origin(hint) is Required
                 (hint,) = get_args(hint)  # noqa: PLW2901 - the marker is taken off
             fields[name] = core_schema.typed_dict_field(
-                handler.generate_schema(_rewritten(hint, (*outer, cls))), required=required
+                handler.generate_schema(_rewritten(hint, (*outer, cls), extra)), required=required
             )
         return core_schema.typed_dict_schema(
             fields,
             cls=cls,
-            extra_behavior="forbid",
+            extra_behavior=extra,
             config=core_schema.CoreConfig(allow_inf_nan=False),
         )
 

@@ -421,8 +421,10 @@ async def test_a_session_in_a_file_sends_back_what_gemini_gave(
     for value in (answer(*parts), answer("Still here.")):
         transport.answers_json(value)
     for prompt in ("Hi", "Are you there?"):
-        store = SQLiteSessionStore(tmp_path / "sessions.db")
-        async with Aether(provider(transport), memory_store=store) as client:
+        async with (
+            SQLiteSessionStore(tmp_path / "sessions.db") as store,
+            Aether(provider(transport), memory_store=store) as client,
+        ):
             await client.session("one").ask(prompt)
     contents = transport.calls[1].body["contents"]
     assert [turn["role"] for turn in contents] == ["user", "model", "user"]
