@@ -31,6 +31,7 @@ from aether.errors import (
     ServerError,
     StreamInterruptedError,
 )
+from aether.extensions.llm._exchange import MAX_FOLLOW_UPS
 from aether.extensions.llm.anthropic import AnthropicProvider
 from aether.http.contracts import Timeout
 from aether.llm.contracts import (
@@ -447,6 +448,37 @@ async def test_a_paused_turn_streams_on(transport: ScriptedTransport) -> None:
     assert [chunk.is_final for chunk in chunks].count(True) == 1
     assert chunks[-1].output_tokens == 6
     assert len(transport.calls) == 2
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_answer_that_pauses_without_end_was_cut_off(
+    transport: ScriptedTransport, streamed: bool
+) -> None:
+    used = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}
+    for _ in range(MAX_FOLLOW_UPS + 1):
+        if streamed:
+            search = {"type": "content_block_start", "index": 1, "content_block": used}
+            pause = copy.deepcopy(END)
+            pause["delta"]["stop_reason"] = "pause_turn"  # type: ignore[index] # as above
+            transport.answers(sse(START, *TEXT, search, pause, STOP))
+        else:
+            transport.answers_json(
+                {
+                    "model": "claude",
+                    "content": [{"type": "text", "text": "Hello"}, used],
+                    "stop_reason": "pause_turn",
+                    "usage": {"input_tokens": 1, "output_tokens": 1},
+                }
+            )
+    made = provider(transport)
+    if streamed:
+        response = (await read(made.stream(request())))[-1].response
+    else:
+        response = await made.complete(request())
+    assert response is not None
+    assert response.finish_reason == "length"
+    assert response.text == "Hello" * (MAX_FOLLOW_UPS + 1)
+    assert transport.script == []
 
 
 async def test_a_part_that_was_refused_is_not_billed(transport: ScriptedTransport) -> None:

@@ -58,7 +58,7 @@ class Exchange:
                 response = self._codec.parse(body, source=source)
                 attempt.answered(response)
             whole = response if whole is None else joined(whole, response)
-            following = self._follow_up(request, response, part)
+            whole, following = self._follow_up(request, response, whole, part)
             if following is None:
                 return whole if shaping is None else shaping.response(whole)
             request = following
@@ -88,8 +88,9 @@ class Exchange:
                                 for chunk in assembly.feed(batch):
                                     if chunk.tool_call is not None:
                                         chunk.tool_call.index += calls
-                                    shown = chunk if shaping is None else shaping.chunk(chunk)
-                                    if shown.has_content:
+                                    if shaping is None:
+                                        yield chunk
+                                    elif (shown := shaping.chunk(chunk)).has_content:
                                         yield shown
                                 if assembly.ended:
                                     break
@@ -113,7 +114,7 @@ class Exchange:
                         response = assembly.finish()  # whole, only its end mark lacks
                     attempt.answered(response)
                     whole = response if whole is None else joined(whole, response)
-                    following = self._follow_up(request, response, part)
+                    whole, following = self._follow_up(request, response, whole, part)
                     if following is not None:
                         calls = len(whole.tool_calls)
                         if text and shaping is None:
@@ -175,11 +176,16 @@ class Exchange:
             raise _broken_off(error, source, before) from error
 
     def _follow_up(
-        self, request: LLMRequest, response: LLMResponse, part: int
-    ) -> LLMRequest | None:
-        if part > MAX_FOLLOW_UPS:
-            return None
-        return self._codec.follow_up(request, response)
+        self, request: LLMRequest, response: LLMResponse, whole: LLMResponse, part: int
+    ) -> tuple[LLMResponse, LLMRequest | None]:
+        """The whole so far, and the request that lets it go on, if there is one and it may.
+
+        An answer that may not go on, though there is more of it, was cut off.
+        """
+        following = self._codec.follow_up(request, response)
+        if following is not None and part > MAX_FOLLOW_UPS:
+            return whole.model_copy(update={"finish_reason": "length"}), None
+        return whole, following
 
 
 class _Sent(NamedTuple):

@@ -46,7 +46,7 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
                     "already."
                 )
             if message.tool_call_id is None:
-                message = message.model_copy(update={"tool_call_id": call_id})  # noqa: PLW2901
+                message = message.model_copy(update={"tool_call_id": call_id})  # noqa: PLW2901 - mended
             results[call_id] = (position, message)
             if len(results) == len(expected):
                 yield from (results[each] for each in expected)

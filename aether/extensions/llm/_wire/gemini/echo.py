@@ -159,7 +159,7 @@ def _filled(
             if found is None or sha256(found.data or b"").hexdigest() != blob[_DIGEST]:
                 return None
             rest = {key: value for key, value in blob.items() if key != _DIGEST}
-            part = {**part, "inlineData": {**rest, "data": base64_of(found)}}  # noqa: PLW2901
+            part = {**part, "inlineData": {**rest, "data": base64_of(found)}}  # noqa: PLW2901 - a copy
         filled.append(part)
     return filled if next(media, None) is None else None
 

@@ -65,7 +65,7 @@ class _GeminiWalk(Walk):
         _open_cycles(written)
         return written
 
-    def keeps(self, key: str, value: Any, types: tuple[str, ...]) -> bool:  # noqa: ARG002
+    def keeps(self, key: str, value: Any, types: tuple[str, ...]) -> bool:  # noqa: ARG002 - as every walk
         return key in _KEPT
 
     def node(self, schema: Any) -> dict[str, Any]:

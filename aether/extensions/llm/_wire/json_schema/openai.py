@@ -71,7 +71,7 @@ class _StrictWalk(Walk):
             return bool(types) and not _BEYOND_REGULAR.search(value)
         return bool(types) and key in _KEPT
 
-    def requires(self, name: str, part: Any, required: list[Any]) -> bool:  # noqa: ARG002
+    def requires(self, name: str, part: Any, required: list[Any]) -> bool:  # noqa: ARG002 - as every walk
         return True
 
     def property(self, name: str, part: Any, *, required: bool) -> dict[str, Any]:

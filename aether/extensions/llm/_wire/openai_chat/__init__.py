@@ -51,6 +51,6 @@ class ChatCodec:
             return "tool"
         return "native" if is_among(model, vendor.schema_models) else "prompt"
 
-    def follow_up(self, request: LLMRequest, response: LLMResponse) -> LLMRequest | None:  # noqa: ARG002
+    def follow_up(self, request: LLMRequest, response: LLMResponse) -> LLMRequest | None:  # noqa: ARG002 - as every codec
         """`None`: an answer never comes in parts here."""
         return None

@@ -48,6 +48,6 @@ class ResponsesCodec:
     def output_mode(self, request: LLMRequest, model: str) -> OutputMode:  # noqa: ARG002 - the model decides
         return "prompt" if profile_for(model).native_output is False else "native"
 
-    def follow_up(self, request: LLMRequest, response: LLMResponse) -> LLMRequest | None:  # noqa: ARG002
+    def follow_up(self, request: LLMRequest, response: LLMResponse) -> LLMRequest | None:  # noqa: ARG002 - as every codec
         """`None`: an answer never comes in parts here."""
         return None
