@@ -10,6 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.faults.aftermath import aftermath, pytest_collection_modifyitems
+
+__all__ = ["aftermath", "pytest_collection_modifyitems"]
+
 # Installed or not: an entry point brings the plugin where Aether is installed, under this name too.
 pytest_plugins = ["aether.testing.plugin"]
 
