@@ -4,5 +4,7 @@ It must not be needed outside tests.
 """
 
 from aether.extensions.llm.fake import FakeProvider
+from aether.testing.chaos import ChaosProvider
+from aether.testing.faults.server import FaultServer
 
-__all__ = ["FakeProvider"]
+__all__ = ["ChaosProvider", "FakeProvider", "FaultServer"]

@@ -25,14 +25,31 @@ class Connection:
         self._reader = reader
         self._writer = writer
 
+    @property
+    def peer_has_left(self) -> bool:
+        """Whether the peer has closed, or reset, the connection."""
+        return self._reader.at_eof() or self._reader.exception() is not None
+
+    async def peer_stays(self, seconds: float) -> bool:
+        """Wait so long. `False`, at once, when the peer has closed or reset the connection."""
+        try:
+            async with asyncio.timeout(seconds):
+                while await self._reader.read(65536):
+                    pass  # nobody sends the next request before he has his answer
+        except TimeoutError:
+            return True
+        except ConnectionError:
+            return False
+        return False
+
     async def read_request(self) -> bytes:
         """The next request, head and body; `b""` if the peer has closed."""
         try:
             head = await self._reader.readuntil(b"\r\n\r\n")
+            length = _LENGTH.search(head)
+            return head + (await self._reader.readexactly(int(length[1])) if length else b"")
         except (asyncio.IncompleteReadError, ConnectionError):
             return b""
-        length = _LENGTH.search(head)
-        return head + (await self._reader.readexactly(int(length[1])) if length else b"")
 
     async def write(self, data: bytes) -> None:
         """Send these bytes now."""

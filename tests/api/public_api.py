@@ -57,6 +57,8 @@ MODULES = (
     "aether.registry",
     "aether.sync",
     "aether.testing",
+    "aether.testing.chaos",
+    "aether.testing.faults",
     "aether.testing.providers",
     "aether.testing.transports",
     "aether.testing.wires",

@@ -25,7 +25,8 @@ from aether.testing._provider_tests.harness import (
     AdapterHarness,
     outcome,
 )
-from aether.testing._wire_server import REQUEST_ID, Answer
+from aether.testing.faults import Answer
+from aether.testing.faults.server import REQUEST_ID
 from aether.testing.wires import FAILURES, Failure
 
 __all__ = ["FailureTests"]
@@ -135,7 +136,7 @@ class FailureTests(AdapterHarness):
         event = self.wire.error_event("server", SAID)
         async with self._streaming(FULL) as (provider, server, stream):
             for count in range(stream.settled):
-                server.script = self._events([*stream.events[:count], event])
+                server.reply = self._events([*stream.events[:count], event])
                 came = await outcome(provider, self.request(tools=[ADD]), streaming=True)
                 error = came.failed()
                 assert SAID in str(error), f"the server's words are lost: {error!r}"
@@ -151,7 +152,7 @@ class FailureTests(AdapterHarness):
         self._need("error_event")
         event = self.wire.error_event("server", SAID)
         async with self._streaming(HELLO) as (provider, server, _):
-            server.script = self._events([event], "hanging")
+            server.reply = self._events([event], "hanging")
             came = await outcome(provider, self.request(), streaming=True)
             assert isinstance(came.error, ServerError), f"it is {came.error!r}"
             await server.until_left()

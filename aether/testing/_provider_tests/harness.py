@@ -18,7 +18,7 @@ from aether.errors import AetherError, ProviderError
 from aether.llm.contracts import LLMProvider, LLMRequest, LLMResponse, TokenUsage, ToolCall
 from aether.llm.streaming import open_stream
 from aether.testing._provider_tests.answering import COUNTS, AnsweringTests, close
-from aether.testing._wire_server import Answer, Ending, Script, WireServer
+from aether.testing.faults import Answer, Ending, FaultServer, Script
 from aether.testing.wires import Feature, Reply, Wire, WireRequest, WireStream
 
 __all__ = [
@@ -90,7 +90,7 @@ class AdapterHarness(AnsweringTests):
             yield provider
 
     @asynccontextmanager
-    async def _answering_as_asked(self) -> AsyncIterator[tuple[LLMProvider, WireServer]]:
+    async def _answering_as_asked(self) -> AsyncIterator[tuple[LLMProvider, FaultServer]]:
         """A provider, and a server that follows the tests' schema where the request has it: as
         text, or by a call where a tool has the schema.
         """
@@ -106,10 +106,10 @@ class AdapterHarness(AnsweringTests):
             yield provider, server
 
     @asynccontextmanager
-    async def _serving(self, script: Script) -> AsyncIterator[tuple[LLMProvider, WireServer]]:
+    async def _serving(self, script: Script) -> AsyncIterator[tuple[LLMProvider, FaultServer]]:
         """A provider and its server."""
         assert hasattr(self, "wire"), "say how its server writes: wire = OpenAIChatWire(), or other"
-        async with WireServer(self.wire, script, patience=self.patience) as server:
+        async with FaultServer(reply=script, wire=self.wire, patience=self.patience) as server:
             made = self.make_provider(server.url)
             provider = await made if inspect.isawaitable(made) else made
             assert isinstance(provider, LLMProvider), f"{type(provider).__name__} has no complete()"
@@ -121,7 +121,7 @@ class AdapterHarness(AnsweringTests):
     @asynccontextmanager
     async def _streaming(
         self, reply: Reply
-    ) -> AsyncIterator[tuple[LLMProvider, WireServer, WireStream]]:
+    ) -> AsyncIterator[tuple[LLMProvider, FaultServer, WireStream]]:
         """A provider that can stream, its server, and the reply as the server writes it."""
         async with self._serving(reply) as (provider, server):
             await outcome(provider, self.request(), streaming=True)

@@ -26,7 +26,8 @@ from aether.testing._provider_tests.harness import (
     agrees,
     outcome,
 )
-from aether.testing._wire_server import Answer, turns
+from aether.testing.faults import Answer
+from aether.testing.faults.server import turns
 from aether.testing.wires import Reply, WireRequest
 
 __all__ = ["LifecycleTests"]
@@ -55,7 +56,7 @@ class LifecycleTests(AdapterHarness):
                 with pytest.raises(asyncio.CancelledError):
                     await task
                 await server.until_left()
-                server.script = HELLO
+                server.reply = HELLO
                 came = await outcome(provider, self.request(), streaming=streaming)
                 agrees(came.succeeded(), HELLO, self.wire)
 
@@ -63,14 +64,14 @@ class LifecycleTests(AdapterHarness):
         with _no_collector():
             async with self._streaming(FULL) as (provider, server, stream):
                 for ending in ("hanging", "whole"):
-                    server.script = self._events(stream.events[:-1], ending)
+                    server.reply = self._events(stream.events[:-1], ending)
                     for _ in range(3):
                         async with open_stream(provider, self.request()) as chunks:
                             async for _ in chunks:
                                 break
                         await server.until_left()
                 await server.until_open(1)  # no more than one that is kept for reuse
-                server.script = HELLO
+                server.reply = HELLO
                 came = await outcome(provider, self.request(), streaming=True)
                 agrees(came.succeeded(), HELLO, self.wire)
 
@@ -83,7 +84,7 @@ class LifecycleTests(AdapterHarness):
                 )
                 for each in came:
                     agrees(each.succeeded(), HELLO, self.wire)
-                server.script = Answer([b"no"], 500)
+                server.reply = Answer([b"no"], 500)
                 await outcome(provider, self.request(), streaming=streaming)
                 await close(provider)
                 await server.until_open(0)
@@ -161,7 +162,7 @@ class LifecycleTests(AdapterHarness):
     async def test_a_stream_that_broke_off_is_in_the_ledger_once(self) -> None:
         context = CallContext()
         async with self._streaming(FULL) as (provider, server, stream):
-            server.script = self._events(stream.events[: stream.settled - 1], "broken")
+            server.reply = self._events(stream.events[: stream.settled - 1], "broken")
             await outcome(provider, self.request(context=context), streaming=True)
         if not context.entries:
             pytest.skip("this provider leaves the ledger to others")

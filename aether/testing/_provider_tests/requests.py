@@ -21,7 +21,7 @@ from aether.testing._provider_tests.harness import (
     outcome,
 )
 from aether.testing._provider_tests.sending import LOOK_UP, USER, SendingHarness, holds
-from aether.testing._wire_server import Answer
+from aether.testing.faults import Answer
 
 __all__ = ["RequestTests"]
 
@@ -109,7 +109,7 @@ class RequestTests(SendingHarness):
         async with self._serving(FULL) as (provider, server):
             first = await outcome(provider, self.request(tools=[ADD]), streaming=streaming)
             message = first.succeeded().message
-            server.script = HELLO
+            server.reply = HELLO
             bodies = []
             stored = Message.model_validate_json(message.model_dump_json())
             for turn in (message, stored):

@@ -26,7 +26,7 @@ from aether.testing._provider_tests.harness import (
     agrees,
     outcome,
 )
-from aether.testing._wire_server import Answer, Ending, WireServer
+from aether.testing.faults import Answer, Ending, FaultServer
 from aether.testing.wires import Reply
 
 __all__ = ["StreamTests"]
@@ -94,7 +94,7 @@ class StreamTests(AdapterHarness):
     async def test_text_is_handed_out_as_it_comes(self) -> None:
         async with self._streaming(HELLO) as (provider, server, stream):
             events = stream.events[: stream.settled - 1]
-            server.script = self._events(events, "hanging")
+            server.reply = self._events(events, "hanging")
             text = ""
             async with (
                 asyncio.timeout(self.patience),
@@ -128,7 +128,7 @@ class StreamTests(AdapterHarness):
         async with self._streaming(FULL) as (provider, server, _):
             body = self.wire.body(FULL, server.requests[-1])
             for kind in (self.wire.stream_type, "application/json"):
-                server.script = Answer([body], headers={"content-type": kind})
+                server.reply = Answer([body], headers={"content-type": kind})
                 came = await outcome(provider, self.request(tools=[ADD]), streaming=True)
                 if came.error is None:
                     agrees(came.succeeded(), FULL, self.wire)
@@ -142,7 +142,7 @@ class StreamTests(AdapterHarness):
             await provider.complete(self.request())
             body = self.wire.body(SHORT, server.requests[-1])
             for place in _places([body], self.cuts // 9):
-                server.script = self._events([body[:place]], ending)
+                server.reply = self._events([body[:place]], ending)
                 came = await outcome(provider, self.request(), streaming=False)
                 came.failed()
 
@@ -156,18 +156,18 @@ class StreamTests(AdapterHarness):
             assert error.retryable, f"{error!r} is not retryable"
 
     async def _reads(
-        self, provider: LLMProvider, server: WireServer, split: Sequence[bytes], reply: Reply
+        self, provider: LLMProvider, server: FaultServer, split: Sequence[bytes], reply: Reply
     ) -> None:
-        server.script = self._events(split)
+        server.reply = self._events(split)
         came = await outcome(provider, self.request(tools=[ADD]), streaming=True)
         with _cut_after(split):
             agrees(came.succeeded(), reply, self.wire)
             assert came.text == reply.text, "the deltas do not join to the text"
 
     async def _cut(
-        self, provider: LLMProvider, server: WireServer, split: Sequence[bytes], ending: Ending
+        self, provider: LLMProvider, server: FaultServer, split: Sequence[bytes], ending: Ending
     ) -> Outcome:
-        server.script = self._events(split, ending)
+        server.reply = self._events(split, ending)
         return await outcome(provider, self.request(tools=[ADD]), streaming=True)
 
     def _judge(self, came: Outcome, reply: Reply, *, whole: bool) -> None:

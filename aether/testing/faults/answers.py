@@ -1,0 +1,154 @@
+"""Answers, byte for byte: what a server writes on a connection, how it is cut up, and how it ends.
+
+They must not know a protocol above HTTP, nor what a socket is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from itertools import islice
+from typing import Literal, NamedTuple
+
+__all__ = ["ENDINGS", "Answer", "Ending", "Framing", "Written"]
+
+Ending = Literal["whole", "dropped", "broken", "reset", "hanging"]
+"""How it goes on after the last piece.
+
+`whole`: the body's proper end; the connection stays. `dropped`: the same, and then the connection
+is closed without a word. `broken`: closed by a FIN before the body's end. `reset`: the same by a
+RST. `hanging`: nothing more comes, until the peer has left.
+"""
+ENDINGS: tuple[Ending, ...] = ("whole", "dropped", "broken", "reset", "hanging")
+
+Framing = Literal["chunked", "length", "close"]
+"""How the end of a body is told: by a last chunk, by its length, or by the connection's end."""
+
+Headers = Mapping[str, str] | Sequence[tuple[str, str]]
+
+
+class Written(NamedTuple):
+    """Bytes to write at once, and how many pieces of the body are out when they are."""
+
+    data: bytes
+    pieces: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer. `pieces` of the body are written one by one, each with a turn for the reader.
+
+    `pieces` may be endless. `None`: not even a head is written.
+    """
+
+    pieces: Iterable[bytes] | None
+    status: int = 200
+    headers: Headers = ()
+    """A sequence of pairs where one comes twice."""
+    ending: Ending = "whole"
+    framing: Framing = "chunked"
+    declared_length: int | None = None
+    """What `content-length` says in place of the truth, where the framing is `length`."""
+    first_pieces: int | None = None
+    """Only so many pieces are written."""
+    body_bytes: int | None = None
+    """Only so many bytes of the body are written."""
+    wire_bytes: int | None = None
+    """Only so many bytes are written in all, the head included."""
+    write_size: int | None = None
+    """So many bytes are written at once, at most."""
+    delay: float = 0.0
+    """Seconds until the first byte."""
+    pause: float = 0.0
+    """Seconds between two writes."""
+    raw: bytes | None = None
+    """These bytes, in place of a head and a body."""
+
+    def changed(self, **fields: object) -> Answer:
+        """A copy with these fields in place of its own."""
+        return replace(self, **fields)  # type: ignore[arg-type]  # its callers name fields
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether something of it is never written."""
+        limits = (self.first_pieces, self.body_bytes, self.wire_bytes)
+        return self.ending not in ("whole", "dropped") or any(each is not None for each in limits)
+
+    def writes(self) -> Iterator[Written]:
+        """What is written, in order, before the ending."""
+        whole = self._framed()
+        if self.wire_bytes is not None:
+            whole = _cut(whole, self.wire_bytes)
+        return whole if self.write_size is None else _split(whole, self.write_size)
+
+    def _framed(self) -> Iterator[Written]:
+        if self.raw is not None:
+            yield Written(self.raw, 0)
+            return
+        if self.pieces is None:
+            return
+        body: Iterable[Written] = self._body(self.pieces)
+        length = self.declared_length
+        if self.framing == "length" and length is None:
+            body = list(body)
+            length = sum(len(piece.data) for piece in body)
+        yield Written(self._head(length), 0)
+        out = 0
+        for data, out in body:
+            if data:
+                framed = b"%x\r\n%b\r\n" % (len(data), data) if self.framing == "chunked" else data
+                yield Written(framed, out)
+        if self.framing == "chunked" and self.ending in ("whole", "dropped"):
+            yield Written(b"0\r\n\r\n", out)
+
+    def _body(self, pieces: Iterable[bytes]) -> Iterator[Written]:
+        left = self.body_bytes
+        for number, piece in enumerate(islice(pieces, self.first_pieces), 1):
+            if left is None:
+                yield Written(piece, number)
+            elif left >= len(piece):
+                left -= len(piece)
+                yield Written(piece, number)
+            else:
+                yield Written(piece[:left], number - 1)
+                return
+
+    def _head(self, length: int | None) -> bytes:
+        pairs = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
+        try:
+            reason = HTTPStatus(self.status).phrase
+        except ValueError:
+            reason = "Status"
+        lines = [f"HTTP/1.1 {self.status} {reason}"]
+        if self.framing == "chunked":
+            lines.append("transfer-encoding: chunked")
+        elif self.framing == "length":
+            lines.append(f"content-length: {length}")
+        else:
+            lines.append("connection: close")
+        lines += [f"{name}: {value}" for name, value in pairs]
+        return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+
+def _cut(writes: Iterable[Written], size: int) -> Iterator[Written]:
+    """The first `size` bytes."""
+    out = 0
+    for data, pieces in writes:
+        if size < len(data):
+            if size:
+                yield Written(data[:size], out)
+            return
+        size -= len(data)
+        out = pieces
+        yield Written(data, pieces)
+
+
+def _split(writes: Iterable[Written], size: int) -> Iterator[Written]:
+    """The same bytes, at most `size` at once."""
+    before = 0
+    for data, pieces in writes:
+        for start in range(0, len(data), size):
+            end = start + size
+            yield Written(data[start:end], pieces if end >= len(data) else before)
+        before = pieces

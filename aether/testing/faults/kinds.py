@@ -1,0 +1,316 @@
+"""The faults: each changes an answer as it would have been into one that goes wrong.
+
+They must not know a socket, nor a protocol beyond what a wire says of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
+from typing import Literal
+
+from aether.http.contracts import HTTPResponse
+from aether.testing.faults.answers import Answer, Ending
+from aether.testing.wires.contracts import Failure, Reply, Wire, WireRequest
+
+__all__ = [
+    "Fault",
+    "Situation",
+    "bomb",
+    "close",
+    "cut",
+    "delay",
+    "document",
+    "drip",
+    "drop",
+    "edit",
+    "error_event",
+    "hang",
+    "headers",
+    "keep_alive",
+    "raw",
+    "redirect",
+    "refuse",
+    "reset",
+    "split",
+    "status",
+    "unsettled",
+    "untold",
+    "wrong_length",
+]
+
+Coding = Literal["gzip", "deflate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a fault may ask: who asked what, and in which protocol."""
+
+    wire: Wire
+    request: WireRequest
+    reply: Reply
+    settled: int
+    """After so many pieces of the whole answer all is said that counts: its text, its calls and
+    why it ended. 1 for an answer that is no stream."""
+
+    @property
+    def streaming(self) -> bool:
+        """Whether the answer is a stream of events."""
+        return self.wire.wants_stream(self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A change of an answer. Several in a row are applied in their order."""
+
+    name: str
+    change: Callable[[Answer, Situation], Answer]
+    billed: bool = True
+    """Whether a model ran all the same."""
+
+
+def refuse(
+    failure: Failure, message: str = "No.", *, retry_after: str | float | None = None
+) -> Fault:
+    """An error status, in the words of the protocol. `retry_after` is the header's text."""
+
+    def change(_: Answer, situation: Situation) -> Answer:
+        return _plain(situation.wire.error(failure, message), _retry_after(retry_after))
+
+    return Fault(f"refuse {failure}", change, billed=False)
+
+
+def status(
+    code: int,
+    body: bytes = b"",
+    *,
+    retry_after: str | float | None = None,
+    headers: Sequence[tuple[str, str]] = (),
+) -> Fault:
+    """Any status, with any body and headers."""
+
+    def change(_: Answer, __: Situation) -> Answer:
+        return _plain(HTTPResponse(code, {}, body), (*_retry_after(retry_after), *headers))
+
+    return Fault(f"status {code}", change, billed=False)
+
+
+def redirect(url: str, code: int = 307) -> Fault:
+    """A redirect to `url`."""
+    fault = status(code, headers=[("location", url)])
+    return replace(fault, name=f"redirect {code}")
+
+
+def document(body: bytes, content_type: str = "text/html") -> Fault:
+    """A status of 200, and this body in place of an answer."""
+
+    def change(_: Answer, __: Situation) -> Answer:
+        return Answer([body], headers=(("content-type", content_type),))
+
+    return Fault("document", change, billed=False)
+
+
+def raw(data: bytes, *, ending: Ending = "broken") -> Fault:
+    """These bytes in place of an answer, its head included."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(raw=data, ending=ending)
+
+    return Fault("raw", change, billed=False)
+
+
+def error_event(failure: Failure, message: str = "No.", *, after: int = 0) -> Fault:
+    """An error inside an answer of status 200: in a stream an event after so many events, and then
+    its end; else an error as the body.
+    """
+
+    def change(answer: Answer, situation: Situation) -> Answer:
+        if not situation.streaming:
+            return answer.changed(pieces=[situation.wire.error_in_body(failure, message)])
+        event = situation.wire.error_event(failure, message)
+        return answer.changed(pieces=[*_first(answer, after), event])
+
+    return Fault(f"error event {failure}", change)
+
+
+def cut(
+    *,
+    events: int | None = None,
+    body: int | None = None,
+    wire: int | None = None,
+    ending: Ending = "broken",
+) -> Fault:
+    """Only so many events (pieces of the body), bytes of the body, or bytes in all; then `ending`.
+
+    With none of them all is sent but the end.
+    """
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(first_pieces=events, body_bytes=body, wire_bytes=wire, ending=ending)
+
+    where = [
+        f"{n} {what}"
+        for n, what in ((events, "events"), (body, "bytes"), (wire, "bytes on the wire"))
+        if n is not None
+    ]
+    return Fault(f"cut after {' and '.join(where) or 'all'} ({ending})", change)
+
+
+def unsettled(*, ending: Ending = "whole") -> Fault:
+    """All but the event that says why the answer ended; the protocol's end mark is there."""
+
+    def change(answer: Answer, situation: Situation) -> Answer:
+        pieces = list(answer.pieces or ())
+        del pieces[situation.settled - 1]
+        return answer.changed(pieces=pieces, ending=ending)
+
+    return Fault("unsettled", change)
+
+
+def edit(change: Callable[[list[bytes]], Iterable[bytes]], name: str = "edit") -> Fault:
+    """The events (pieces of the body), changed by a function."""
+
+    def edited(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(pieces=change(list(answer.pieces or ())))
+
+    return Fault(name, edited)
+
+
+def reset(*, billed: bool = False) -> Fault:
+    """The connection is reset when the request has been read."""
+    return replace(cut(wire=0, ending="reset"), name="reset", billed=billed)
+
+
+def close(*, billed: bool = False) -> Fault:
+    """The connection is closed when the request has been read."""
+    return replace(cut(wire=0, ending="broken"), name="close", billed=billed)
+
+
+def hang(*, billed: bool = True) -> Fault:
+    """Not a byte is answered. The model may have run."""
+    return replace(cut(wire=0, ending="hanging"), name="hang", billed=billed)
+
+
+def drop() -> Fault:
+    """The whole answer, and then the connection is closed, though it was to be kept."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(ending="dropped")
+
+    return Fault("drop", change)
+
+
+def delay(seconds: float) -> Fault:
+    """The first byte comes so many seconds late."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(delay=seconds)
+
+    return Fault("delay", change)
+
+
+def split(size: int) -> Fault:
+    """So many bytes are written at once, at most, each with a turn for the reader."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(write_size=size)
+
+    return Fault(f"split {size}", change)
+
+
+def drip(size: int = 1, *, seconds: float = 1.0) -> Fault:
+    """So many bytes at once, and then a pause of so many seconds."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(write_size=size, pause=seconds)
+
+    return Fault("drip", change)
+
+
+def keep_alive(
+    after: int = 0, *, comment: bytes = b": keep-alive\n\n", seconds: float = 0.0
+) -> Fault:
+    """So many events, and then comments without end, one in so many seconds."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(pieces=_Endless(_first(answer, after), comment), pause=seconds)
+
+    return Fault("keep alive", change)
+
+
+def headers(*pairs: tuple[str, str]) -> Fault:
+    """More headers in an answer that is otherwise right."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(headers=(*_pairs(answer), *pairs))
+
+    return Fault("headers", change)
+
+
+def wrong_length(by: int) -> Fault:
+    """A `content-length` that is so much more, or less, than what is sent."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        length = sum(map(len, answer.pieces or ())) + by
+        ending: Ending = "broken" if by > 0 else "whole"
+        return answer.changed(framing="length", declared_length=length, ending=ending)
+
+    return Fault("wrong length", change)
+
+
+def bomb(size: int = 50_000_000, *, coding: Coding = "gzip") -> Fault:
+    """A small body that is `size` bytes when it is decoded, which nobody has asked for."""
+
+    def change(answer: Answer, _: Situation) -> Answer:
+        data = b" " * size
+        packed = gzip.compress(data) if coding == "gzip" else zlib.compress(data)
+        return answer.changed(
+            pieces=[packed], headers=(*_pairs(answer), ("content-encoding", coding))
+        )
+
+    return Fault(f"bomb {coding}", change)
+
+
+def untold() -> Fault:
+    """The answer does not say what it used. It is billed all the same."""
+
+    def change(answer: Answer, situation: Situation) -> Answer:
+        silent = replace(situation.reply, usage=None)
+        if situation.streaming:
+            return answer.changed(pieces=situation.wire.stream(silent, situation.request).events)
+        return answer.changed(pieces=[situation.wire.body(silent, situation.request)])
+
+    return Fault("untold", change)
+
+
+class _Endless:
+    """Some pieces, and then one for ever, as often as it is asked for."""
+
+    def __init__(self, first: Sequence[bytes], then: bytes) -> None:
+        self._first = first
+        self._then = then
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain(self._first, repeat(self._then))
+
+
+def _first(answer: Answer, count: int) -> list[bytes]:
+    return list(answer.pieces or ())[:count]
+
+
+def _pairs(answer: Answer) -> Sequence[tuple[str, str]]:
+    given = answer.headers
+    return list(given.items()) if isinstance(given, Mapping) else given
+
+
+def _retry_after(value: str | float | None) -> tuple[tuple[str, str], ...]:
+    return () if value is None else (("retry-after", str(value)),)
+
+
+def _plain(response: HTTPResponse, more: Sequence[tuple[str, str]]) -> Answer:
+    return Answer(
+        [response.body], status=response.status, headers=(*response.headers.items(), *more)
+    )

@@ -1,0 +1,337 @@
+"""A server on 127.0.0.1 that speaks the protocols of the providers, and fails as it is told.
+
+It must not know an adapter, nor what is tested.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aether.config import ProviderConfig
+from aether.errors import ConfigurationError, InputError
+from aether.llm.contracts import TokenUsage
+from aether.testing._raw_server import Connection, RawServer
+from aether.testing.faults.answers import Answer
+from aether.testing.faults.kinds import Fault, Situation
+from aether.testing.faults.served import Served
+from aether.testing.wires import (
+    AnthropicWire,
+    GeminiWire,
+    OpenAIChatWire,
+    OpenAIResponsesWire,
+    Reply,
+    Wire,
+    WireRequest,
+)
+
+__all__ = ["HELLO", "REQUEST_ID", "FaultServer", "Item", "Script", "turns", "written"]
+
+REQUEST_ID = "req-test-1"
+"""The name of every request that is answered as a reply, where a wire has a header for it."""
+
+_Plain = str | Reply | Fault | Sequence[str | Reply | Fault]
+Item = _Plain | Answer
+"""What one request is answered with: a text; a reply; a fault, or several, of the server's own
+reply or of the one that stands beside them; or an answer, byte for byte."""
+
+Script = Item | Callable[[WireRequest], Item | Awaitable[Item]]
+"""An item, or what says for each request which."""
+
+HELLO = Reply("Hello there.", usage=TokenUsage(input_tokens=9, output_tokens=3))
+
+_TURNS = 3
+"""So often the loop goes round before the next piece is sent: the reader has had its turn."""
+_HEAD = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
+
+
+@dataclass(frozen=True, slots=True)
+class _Protocol:
+    wire: Wire
+    path_end: str
+    """How the paths of its requests end."""
+    base_path: str
+    """The path of a base URL."""
+    options: Mapping[str, str]
+    """What the adapter must be told."""
+
+
+_PROTOCOLS = {
+    "openai": _Protocol(OpenAIChatWire(), "/chat/completions", "/v1", {"api": "chat"}),
+    "openai.responses": _Protocol(OpenAIResponsesWire(), "/responses", "/v1", {"api": "responses"}),
+    "anthropic": _Protocol(AnthropicWire(), "/messages", "", {}),
+    "gemini": _Protocol(GeminiWire(), "enerateContent", "", {}),
+}
+
+
+class FaultServer:
+    """A provider's server that goes wrong, for tests of whatever calls one.
+
+        async with FaultServer(faults.refuse("rate_limit", retry_after=0), "Hello.") as server:
+            async with Aether(config=server.config("openai")) as client:
+                assert await client.ask("Hi") == "Hello."
+        assert server.count == 2
+
+    It answers each request with the next item of its script, and when the script has come to its
+    end with `reply`. An item is a text or a `Reply`; a fault of `aether.testing.faults`, which
+    changes an answer; a list of these, applied in their order; an `Answer`, byte for byte; or a
+    function of the request that returns one of them. An exception of such a function ends the
+    connection, and is raised when the `async with` ends.
+
+    The same script works for each protocol: the path of the request tells which is spoken (Chat
+    Completions, Responses, Messages, `generateContent`), unless `wire` says it.
+
+    `served` has what was done with each request and what it would be billed. Everything is closed
+    when the `async with` ends; `patience` is in seconds, for the methods that wait.
+    """
+
+    def __init__(
+        self,
+        *script: Script,
+        reply: Script | None = None,
+        wire: Wire | None = None,
+        patience: float = 5.0,
+    ) -> None:
+        self._script: deque[Script] = deque(script)
+        self._wire = wire
+        self._patience = patience
+        self._raw = RawServer(self._serve)
+        self.reply: Script = HELLO if reply is None else reply
+        """What is answered when the script is at its end."""
+        self.served: list[Served] = []
+        """What was done with each request so far, in the order in which they came."""
+        self._answering = 0
+        self._hanging = 0
+        self._failures: list[Exception] = []
+        self._changed = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a path."""
+        return self._raw.url
+
+    @property
+    def count(self) -> int:
+        """The requests so far."""
+        return len(self.served)
+
+    @property
+    def requests(self) -> list[WireRequest]:
+        """What was asked so far."""
+        return [each.request for each in self.served]
+
+    @property
+    def accepted(self) -> int:
+        """Connections that were made so far."""
+        return self._raw.accepted
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that neither side has closed."""
+        return self._raw.open
+
+    @property
+    def billed(self) -> TokenUsage:
+        """The sum of what a provider would bill for the requests so far."""
+        return TokenUsage(
+            requests=sum(each.billed for each in self.served),
+            input_tokens=sum(each.input_tokens for each in self.served),
+            output_tokens=sum(each.output_tokens for each in self.served),
+            cache_read_tokens=sum(each.cache_read_tokens for each in self.served),
+            cache_write_tokens=sum(each.cache_write_tokens for each in self.served),
+        )
+
+    def base_url(self, protocol: str) -> str:
+        """The base URL of a client that speaks `protocol`: `openai`, `openai.responses`,
+        `anthropic` or `gemini`.
+        """
+        return self.url + _protocol(protocol).base_path
+
+    def config(self, protocol: str = "openai", **fields: Any) -> ProviderConfig:
+        """The configuration of an `Aether` client of this server, as `base_url` names it.
+
+        `fields` are those of `ProviderConfig`; without them it has a key and a model of its own,
+        and gives up after `patience` seconds.
+        """
+        options = {**_protocol(protocol).options, **fields.pop("options", {})}
+        fields = {
+            "model": "test-model-1",
+            "api_key": "sk-canary-of-the-fault-server",
+            "timeout": self._patience,
+            **fields,
+        }
+        provider = protocol.partition(".")[0]
+        return ProviderConfig(provider, base_url=self.base_url(protocol), options=options, **fields)
+
+    def will(self, *items: Script) -> None:
+        """Add to the script."""
+        self._script.extend(items)
+
+    async def until_hanging(self, count: int = 1) -> None:
+        """Return when so many answers have come to hang; `TimeoutError` after `patience`."""
+        await self._until(lambda: self._hanging >= count)
+        await turns()
+
+    async def until_left(self) -> None:
+        """Return when no answer is under way: the peer has left those that hang. As above."""
+        await self._until(lambda: self._answering == 0)
+
+    async def until_open(self, count: int) -> None:
+        """Return when at most `count` connections are open; `TimeoutError` as above."""
+        async with asyncio.timeout(self._patience):
+            await self._raw.until_open(count)
+
+    async def stop(self) -> None:
+        """Close every connection, and take no more."""
+        await self._raw.__aexit__()
+
+    async def __aenter__(self) -> Self:
+        await self._raw.__aenter__()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self.stop()
+        if kind is None and self._failures:
+            raise self._failures[0]
+
+    async def _serve(self, connection: Connection) -> None:
+        while data := await connection.read_request():
+            served = Served(_parsed(data))
+            self.served.append(served)
+            self._answering += 1
+            try:
+                reusable = await self._answer(connection, served)
+            except (ConnectionError, asyncio.CancelledError):
+                raise
+            except Exception as error:  # noqa: BLE001  # it is the test's, which gets it at the end
+                self._failures.append(error)
+                return
+            finally:
+                if served.outcome == "pending":
+                    served.outcome = "left"
+                self._answering -= 1
+                self._changed.set()
+            if not reusable:
+                return
+
+    async def _answer(self, connection: Connection, served: Served) -> bool:
+        """Whether the connection can be used again."""
+        script = self._script.popleft() if self._script else self.reply
+        made = script(served.request) if callable(script) else script
+        item = await made if isinstance(made, Awaitable) else made
+        if isinstance(item, Answer):
+            return await self._send(connection, item, served, None)
+        reply, faults = self._told(item)
+        served.faults = tuple(fault.name for fault in faults)
+        wire = self._wire_of(served.request)
+        answer, settled = _written(wire, reply, served.request)
+        situation = Situation(wire, served.request, reply, settled)
+        for fault in faults:
+            answer = fault.change(answer, situation)
+        ran = all(fault.billed for fault in faults)
+        return await self._send(connection, answer, served, situation if ran else None)
+
+    async def _send(
+        self,
+        connection: Connection,
+        answer: Answer,
+        served: Served,
+        ran: Situation | None,
+    ) -> bool:
+        streaming = ran is not None and ran.streaming
+        if ran is not None:
+            served.bill(ran.reply, share=0.0 if streaming else 1.0)
+        if answer.delay and not await connection.peer_stays(answer.delay):
+            return False
+        for number, (data, pieces) in enumerate(answer.writes()):
+            if number and not answer.pause:
+                await turns()
+            elif number and not await connection.peer_stays(answer.pause):
+                return False
+            if connection.peer_has_left:
+                return False
+            if answer.raw is None:
+                served.status = answer.status
+            await connection.write(data)
+            served.bytes_written += len(data)
+            served.pieces = pieces
+            if ran is not None and streaming:
+                served.bill(ran.reply, share=pieces / ran.settled)
+        served.outcome = "cut" if answer.is_cut else "whole"
+        if answer.ending == "hanging":
+            self._hanging += 1
+            self._changed.set()
+            await connection.wait_closed_by_peer()
+        elif answer.ending == "reset":
+            connection.reset()
+        return answer.ending == "whole" and answer.framing != "close" and answer.raw is None
+
+    def _told(self, item: _Plain) -> tuple[Reply, list[Fault]]:
+        """The reply that an item says, or the server's own, and what is to be done to it."""
+        items = [item] if isinstance(item, str | Reply | Fault) else item
+        faults = [each for each in items if isinstance(each, Fault)]
+        texts = [each for each in (self.reply, *items) if isinstance(each, str | Reply)]
+        reply = texts[-1] if texts else HELLO
+        return Reply(reply) if isinstance(reply, str) else reply, faults
+
+    def _wire_of(self, request: WireRequest) -> Wire:
+        if self._wire is not None:
+            return self._wire
+        path = request.path.partition("?")[0]
+        for protocol in _PROTOCOLS.values():
+            if path.endswith(protocol.path_end):
+                return protocol.wire
+        raise InputError(
+            f"A FaultServer was asked for {path!r}, which is no path of the protocols that it "
+            "speaks. Is the base URL that of FaultServer.base_url?"
+        )
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(self._patience):
+            while not reached():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+async def turns(count: int = _TURNS) -> None:
+    """Let everything else in the loop have its turn, so often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def written(wire: Wire, reply: Reply, request: WireRequest) -> Answer:
+    """The reply as the request wants it: in pieces, or whole."""
+    return _written(wire, reply, request)[0]
+
+
+def _written(wire: Wire, reply: Reply, request: WireRequest) -> tuple[Answer, int]:
+    """And after how many pieces it is settled."""
+    headers = {wire.request_id_header: REQUEST_ID} if wire.request_id_header else {}
+    if wire.wants_stream(request):
+        stream = wire.stream(reply, request)
+        typed = {**headers, "content-type": wire.stream_type}
+        return Answer(stream.events, headers=typed), stream.settled
+    typed = {**headers, "content-type": "application/json"}
+    return Answer([wire.body(reply, request)], headers=typed), 1
+
+
+def _protocol(name: str) -> _Protocol:
+    try:
+        return _PROTOCOLS[name]
+    except KeyError:
+        raise ConfigurationError(
+            f"A FaultServer speaks {', '.join(map(repr, _PROTOCOLS))}, not {name!r}."
+        ) from None
+
+
+def _parsed(data: bytes) -> WireRequest:
+    head, _, body = data.partition(b"\r\n\r\n")
+    start = _HEAD.match(data)
+    method, path = start.groups() if start else (b"", b"")
+    fields = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    headers = {name.decode().lower(): value.decode("latin-1").strip() for name, _, value in fields}
+    return WireRequest(method.decode(), path.decode("latin-1"), headers, body)
