@@ -21,7 +21,7 @@ NO_INSTALL = { echo; echo "Could not install $(1): pip says why above. Is there 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage peers recordings check format api setup wheel clean
+.PHONY: help demo test coverage peers recordings mutants rows check format api setup wheel clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -41,6 +41,13 @@ peers: $(VENV)/peers/.ready ## try it on servers that others wrote and against t
 
 recordings: $(VENV)/.test ## read a folder of recorded exchanges through the adapters (RECORDINGS=folder)
 	@$(BIN)/python tests/recordings/check_recordings.py $(or $(RECORDINGS),$(error Say where they are: make recordings RECORDINGS=folder)) $(ARGS)
+
+mutants: $(VENV)/.mutation ## change the code where mistakes cost most, and see whether the tests notice (about an hour)
+	@$(BIN)/mutmut run $(ARGS) > mutants.log 2>&1 || { tail -n 40 mutants.log; exit 1; }
+	@$(BIN)/python tests/mutation/score.py
+
+rows: $(VENV)/.test ## write docs/faults.md, after a change to the tests of faults
+	$(BIN)/python tests/faults/table.py --write
 
 check: $(VENV)/.check ## format, lint, types, layers, public API: what CI checks after the tests
 	$(BIN)/ruff format --check .
@@ -64,7 +71,7 @@ wheel: $(VENV)/.test ## build the distributions, check them, try the wheel in an
 	@$(BIN)/python tests/packaging/check_wheel.py
 
 clean: ## remove all that these commands made
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) dist mutants mutants.log .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp a step: a step runs again when what it was made of has changed.
@@ -102,6 +109,11 @@ $(PEERS)/.ready: $(VENV)/.python pyproject.toml constraints.txt tests/peers/cons
 	@mkdir -p $(PEERS)/node
 	@npm install --prefix $(PEERS)/node --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
 		$(AIMOCK) || { echo "Could not install $(AIMOCK): npm says why above."; exit 1; }
+	@touch $@
+
+$(VENV)/.mutation: $(VENV)/.test
+	@echo "Installing the tool that makes mutants ..."
+	@$(INSTALL) --group mutation || $(call NO_INSTALL,the tool that makes mutants)
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test
