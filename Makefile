@@ -17,11 +17,14 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constr
 PEERS := $(VENV)/peers
 AIMOCK := @copilotkit/aimock@1.43.0
 INSTALL_PEERS = $(subst $(BIN),$(PEERS)/bin,$(INSTALL)) --constraint tests/peers/constraints.txt
+# What Aether is compared with: each in an environment of its own, with what it brings itself.
+COMPARISON := $(VENV)/comparison
+COMPARED := aether openai anthropic google_genai litellm pydantic_ai
 NO_INSTALL = { echo; echo "Could not install $(1): pip says why above. Is there a network, and a package index that pip can reach?"; exit 1; }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage peers recordings mutants rows check format api setup wheel clean
+.PHONY: help demo test coverage peers recordings mutants rows compare check format api setup wheel clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -48,6 +51,9 @@ mutants: $(VENV)/.mutation ## change the code where mistakes cost most, and see 
 
 rows: $(VENV)/.test ## write docs/faults.md, after a change to the tests of faults
 	$(BIN)/python tests/faults/table.py --write
+
+compare: $(COMPARED:%=$(COMPARISON)/%/.ready) ## run a server that fails against Aether and other libraries, and print a table (ARGS=--write)
+	@$(COMPARISON)/aether/bin/python -m comparison $(COMPARISON) $(ARGS)
 
 check: $(VENV)/.check ## format, lint, types, layers, public API: what CI checks after the tests
 	$(BIN)/ruff format --check .
@@ -114,6 +120,19 @@ $(PEERS)/.ready: $(VENV)/.python pyproject.toml constraints.txt tests/peers/cons
 $(VENV)/.mutation: $(VENV)/.test
 	@echo "Installing the tool that makes mutants ..."
 	@$(INSTALL) --group mutation || $(call NO_INSTALL,the tool that makes mutants)
+	@touch $@
+
+$(COMPARISON)/aether/.ready: $(VENV)/.python pyproject.toml constraints.txt aether/_version.py
+	@echo "Installing Aether in an environment of its own ..."
+	@$(BIN)/python -m venv $(@D)
+	@$(subst $(BIN),$(@D)/bin,$(INSTALL)) --upgrade pip || $(call NO_INSTALL,pip)
+	@$(subst $(BIN),$(@D)/bin,$(INSTALL)) --build-constraint constraints.txt --editable . || $(call NO_INSTALL,Aether)
+	@touch $@
+
+$(COMPARISON)/%/.ready: comparison/environments/%.txt $(VENV)/.python
+	@echo "Installing $* in an environment of its own ..."
+	@$(BIN)/python -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --requirement $< || $(call NO_INSTALL,$*)
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

@@ -1,7 +1,7 @@
 """Events: what happens in a run, told to whoever subscribed.
 
-It must not know who publishes. No subscriber can change a result: its exceptions are logged, and
-one that takes longer than a second goes on as a task of its own.
+It must not know who publishes. No subscriber can change a result: its exceptions are logged, what
+it is told is its own to change, and one that takes longer than a second goes on as a task.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from aether.errors import ConfigurationError
@@ -65,7 +66,11 @@ _log = logging.getLogger("aether.events")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened. Fields that do not apply are `None`."""
+    """Something that happened. Fields that do not apply are `None`.
+
+    The request, the response, the chunk and the call are copies: what a subscriber changes in them
+    reaches the other subscribers at most, never the run.
+    """
 
     name: str
     run_id: str
@@ -73,7 +78,8 @@ class Event:
     parent_run_id: str | None = None
     """The run whose tool call delegated to this one."""
     call_id: str | None = None
-    """One per provider call or tool call: ties a start to its end."""
+    """One per provider call or tool call: ties a start to its end. That of a tool call is the
+    model's, which tells apart the calls of one `turn`."""
     turn: int | None = None
     """The turn of the tool loop, from 1."""
     agent: str | None = None
@@ -95,7 +101,11 @@ S = TypeVar("S", bound=Callable[[Event], Any])
 
 
 class EventBus:
-    """Subscribers by event name. It can be shared between clients."""
+    """Subscribers by event name. It can be shared between clients.
+
+    Subscribers are called on the event loop, one after another: one that is not async should
+    return at once, since the loop stands still meanwhile; that it did for a second is logged.
+    """
 
     def __init__(self) -> None:
         self._subscribers: dict[str, tuple[Subscriber, ...]] = {}
@@ -143,7 +153,9 @@ class EventBus:
     async def publish(self, event: Event) -> None:
         """Await the event's subscribers, in the order of subscription.
 
-        If the caller is cancelled meanwhile, the rest is delivered in the background.
+        What one raises is logged, `KeyboardInterrupt` and `SystemExit` aside. One that is not
+        done after a second goes on as a task, with a warning, and the next one is called. If the
+        caller is cancelled meanwhile, the rest is delivered in the background.
         """
         subscribers = self._subscribers.get(event.name)
         if subscribers:
@@ -151,6 +163,7 @@ class EventBus:
 
     async def _deliver(self, event: Event, subscribers: Sequence[Subscriber]) -> None:
         for index, callback in enumerate(subscribers):
+            called = perf_counter()
             try:
                 outcome = callback(event)
             except (KeyboardInterrupt, SystemExit):
@@ -158,6 +171,14 @@ class EventBus:
             except BaseException:  # noqa: BLE001 - no subscriber can fail a run
                 _log.exception("a subscriber of %s failed", event.name)
                 continue
+            finally:
+                if perf_counter() - called >= SLOW_SUBSCRIBER_SECONDS:
+                    _log.warning(
+                        "a subscriber of %s held up the event loop for more than %s s: make it "
+                        "async, or hand its work to a thread",
+                        event.name,
+                        SLOW_SUBSCRIBER_SECONDS,
+                    )
             if not inspect.isawaitable(outcome):
                 continue
             task = asyncio.ensure_future(outcome)
@@ -184,7 +205,10 @@ class EventBus:
 
         def finish(done: asyncio.Future[Any]) -> None:
             self._background.discard(done)
-            _report(done, event)
+            try:
+                _report(done, event)
+            except (KeyboardInterrupt, SystemExit):
+                return  # the loop has raised it already, and is being wound up
 
         task.add_done_callback(finish)
 

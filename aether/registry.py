@@ -269,8 +269,8 @@ def _registering_module() -> str:
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:
     label = kind.replace("_", " ")
-    message = f"Unknown {label} {name!r}."
-    close = difflib.get_close_matches(name, known, n=3)
+    message = f"Unknown {label} {name[:80]!r}."
+    close = difflib.get_close_matches(name[:64], known, n=3)
     if close:
         message += f" Did you mean {' or '.join(repr(match) for match in close)}?"
     return f"{message} Known: {', '.join(known) if known else 'none'}."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
@@ -23,7 +24,7 @@ from aether.llm.messages import (
     StructuredChunk,
     StructuredResponse,
 )
-from aether.llm.streaming import OwnedStream
+from aether.llm.streaming import OwnedStream, close_soon
 from aether.memory.session import Session
 
 if TYPE_CHECKING:
@@ -37,14 +38,32 @@ T = TypeVar("T")
 
 
 class _LoopThread:
-    """An event loop that runs in a daemon thread until it is stopped."""
+    """An event loop that runs in a daemon thread until it is stopped.
+
+    A forked process has none of its parent's threads: there the next call begins another loop.
+    """
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
         self._lock = threading.RLock()
         self.stopped = False
+        self.streams: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
+        """Those that are read in this loop; they end with it."""
+        self._begin()
+        _threads.add(self)
+
+    def _begin(self) -> None:
+        self._inherited = False
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="aether-sync", daemon=True)
         self._thread.start()
+
+    def forget(self) -> None:
+        """In a forked process: what there is of the parent's loop is left alone, for it shares the
+        parent's files.
+        """
+        self._lock = threading.RLock()
+        self._inherited = True
+        _left_alone.append(self._loop)
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -54,6 +73,7 @@ class _LoopThread:
                 with suppress(KeyboardInterrupt, SystemExit):
                     self._loop.run_forever()
             self._loop.run_until_complete(_cancel_all())
+            self._loop.run_until_complete(_close_all(list(self.streams)))
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
@@ -71,6 +91,8 @@ class _LoopThread:
             if self.stopped:
                 coroutine.close()
                 raise ClientClosedError("This client is closed. Make a new one.")
+            if self._inherited:
+                self._begin()
             future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -82,14 +104,33 @@ class _LoopThread:
             future.cancel()
             raise
 
+    def close_soon(self, stream: AsyncGenerator[Any, None]) -> None:
+        """Close a stream that nobody holds any more, without waiting for it."""
+        if not self._inherited:
+            close_soon(stream, self._loop)
+
     def stop(self) -> None:
         """End the loop and the thread. Twice is fine."""
         with self._lock:
-            if not self.stopped:
-                self.stopped = True
+            running = not (self.stopped or self._inherited)
+            self.stopped = True
+            if running:
                 self._loop.call_soon_threadsafe(self._loop.stop)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+
+
+_threads: weakref.WeakSet[_LoopThread] = weakref.WeakSet()
+_left_alone: list[asyncio.AbstractEventLoop] = []
+
+
+def _forget_inherited() -> None:
+    for thread in list(_threads):
+        thread.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)
 
 
 class SyncStream(Generic[T]):
@@ -100,6 +141,7 @@ class SyncStream(Generic[T]):
         self._stream = stream
         self._generator = stream.detach()  # each item is read in a task of its own
         self._interrupted = False
+        thread.streams.add(self._generator)
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -136,6 +178,10 @@ class SyncStream(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if self._stream.reader is not None:  # it was read
+            self._thread.close_soon(self._generator)
 
 
 class SyncSession:
@@ -364,6 +410,15 @@ async def _cancel_all() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _close_all(streams: Sequence[AsyncGenerator[Any, None]]) -> None:
+    """One after another, each from its outside: the loop would close all that they are made of at
+    once.
+    """
+    for stream in streams:
+        with suppress(Exception):
+            await stream.aclose()
 
 
 class _StreamEndError(Exception):

@@ -15,7 +15,7 @@ from tests.faults.aftermath import aftermath, pytest_collection_modifyitems
 __all__ = ["aftermath", "pytest_collection_modifyitems"]
 
 # Installed or not: an entry point brings the plugin where Aether is installed, under this name too.
-pytest_plugins = ["aether.testing.plugin"]
+pytest_plugins = ["aether.testing.plugin", "tests.faults.canary"]
 
 _SETTING = re.compile(
     r"^(AETHER_.*|LLM_PROVIDER|OPENAI_API|.*_(API_KEY|API_VERSION|MODEL|BASE_URL))$"

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aether.engine.output import OutputType
+from aether.engine.payloads import payload_of
 from aether.events import Event, EventBus
 from aether.llm.call import CallContext, new_id
-from aether.llm.messages import LLMRequest
+from aether.llm.messages import LLMRequest, LLMResponse, Message
 from aether.llm.scope import Scope, current_scope
 from aether.llm.usage import TokenUsage
 from aether.tools.contracts import Tool, ToolMiddleware
@@ -42,6 +43,8 @@ class RunContext:
     """The scope of the tool call that started this run, if one did."""
     usage: TokenUsage = field(default_factory=TokenUsage)
     """What this run and the runs that it delegated have used."""
+    _last_told: tuple[LLMRequest, LLMRequest] | None = field(default=None, init=False, repr=False)
+    """The request that was told last, and the copy that was told for it."""
 
     def __post_init__(self) -> None:
         if self.parent is not None:
@@ -51,8 +54,19 @@ class RunContext:
         """The request with the context of a new provider call."""
         return request.replace(context=CallContext(run_id=self.run_id))
 
-    def scope(self) -> Scope:
-        """What code inside this run's tool calls may know of it."""
+    def marked(self, response: LLMResponse, messages: Sequence[Message]) -> LLMResponse:
+        """The response to these messages: if others may have written any of them, untrusted too.
+
+        So it is in a run that a tool call started which was made after such a message.
+        """
+        inherited = self.parent is not None and self.parent.after_untrusted
+        if not (inherited or any(message.untrusted for message in messages)):
+            return response
+        message = response.message.model_copy(update={"untrusted": True})
+        return response.model_copy(update={"message": message})
+
+    def scope(self, *, after_untrusted: bool) -> Scope:
+        """What code inside a tool call of this run may know of it."""
         sessions = () if self.parent is None else self.parent.sessions
         if self.session is not None:
             sessions = (*sessions, self.session)
@@ -63,6 +77,7 @@ class RunContext:
             sessions=sessions,
             client=self.client,
             add_usage=self.add_usage,
+            after_untrusted=after_untrusted,
         )
 
     def add_usage(self, usage: TokenUsage) -> None:
@@ -81,6 +96,15 @@ class RunContext:
         )
 
     async def publish(self, name: str, **fields: Any) -> None:
-        """Publish an event of this run, if anybody listens."""
+        """Publish an event of this run, if anybody listens: with copies of what it carries."""
         if self.events.wants(name):
-            await self.events.publish(self.event(name, **fields))
+            told = {field: self._told(value) for field, value in fields.items()}
+            await self.events.publish(self.event(name, **told))
+
+    def _told(self, value: Any) -> Any:
+        """What subscribers get for a payload; for a request, one copy in all its events."""
+        if not isinstance(value, LLMRequest):
+            return payload_of(value)
+        if self._last_told is None or self._last_told[0] is not value:
+            self._last_told = (value, payload_of(value))
+        return self._last_told[1]

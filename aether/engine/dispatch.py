@@ -13,10 +13,10 @@ from typing import Any
 from aether.engine.context import RunContext
 from aether.engine.steps import tool_step
 from aether.errors import ToolLoopError
-from aether.llm.messages import LLMResponse, Message, ToolCall
+from aether.llm.messages import LLMResponse, Message, ToolCall, new_call_id
 from aether.tools.contracts import Provenance, ToolInvocation, ToolResult
 
-__all__ = ["MAX_CALLS_PER_TURN", "dispatch_calls"]
+__all__ = ["MAX_CALLS_PER_TURN", "dispatch_calls", "tell_apart"]
 
 MAX_CALLS_PER_TURN = 128
 CANCEL_GRACE_SECONDS = 1.0
@@ -48,7 +48,7 @@ async def dispatch_calls(
         run_id=run.run_id,
         agent=run.agent,
         depth=run.depth,
-        after_untrusted=any(message.role == "tool" for message in messages),
+        after_untrusted=response.message.untrusted,
     )
     invocations = [_invocation(call, run, provenance) for call in calls]
     if run.parallel_tools:
@@ -57,6 +57,32 @@ async def dispatch_calls(
     for invocation in invocations:
         results += await _gather([invocation], run, turn)
     return results
+
+
+def tell_apart(response: LLMResponse) -> LLMResponse:
+    """The response with a new id for each call whose id another one before it has already."""
+    seen: set[str] = set()
+    renamed: dict[int, str] = {}
+    for place, call in enumerate(response.tool_calls):
+        if call.id in seen:
+            renamed[place] = new_call_id()
+        seen.add(call.id)
+    if not renamed:
+        return response
+
+    def distinct(calls: Sequence[ToolCall]) -> list[ToolCall]:
+        return [
+            call.model_copy(update={"id": renamed[place]}) if place in renamed else call
+            for place, call in enumerate(calls)
+        ]
+
+    message = response.message
+    return response.model_copy(
+        update={
+            "tool_calls": distinct(response.tool_calls),
+            "message": message.model_copy(update={"tool_calls": distinct(message.tool_calls)}),
+        }
+    )
 
 
 async def _gather(
@@ -116,7 +142,7 @@ def _cut_off(call: ToolCall) -> ToolResult:
     return ToolResult(
         tool_call_id=call.id,
         name=call.name,
-        content="Error: not run, because the answer was cut off by the output limit. "
+        content="Error: OutputLimit: not run, because the answer was cut off by the output limit. "
         "Call again with shorter arguments.",
         is_error=True,
         error_type="OutputLimit",
@@ -128,7 +154,7 @@ def _cancelled(call: ToolCall) -> ToolResult:
     return ToolResult(
         tool_call_id=call.id,
         name=call.name,
-        content="Error: the call was cancelled.",
+        content="Error: CancelledError: the call was cancelled",
         is_error=True,
         error_type="CancelledError",
         untrusted=False,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aether.engine.context import RunContext
-from aether.engine.dispatch import dispatch_calls
+from aether.engine.dispatch import dispatch_calls, tell_apart
 from aether.engine.output import problems_of
 from aether.engine.steps import model_step
-from aether.errors import ToolLoopError
+from aether.errors import ProtocolError, ToolLoopError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import FinishReason, LLMRequest, LLMResponse, Message
 from aether.tools.contracts import ToolResult
@@ -25,13 +25,15 @@ async def run_loop(
     """The final response, and the request it answers, whose messages are the transcript so far.
 
     Raises `ToolLoopError` when the model still calls tools after `run.max_tool_iterations` turns,
-    and `OutputError` when it still gives no answer of the type that the run asks for after
-    `run.output_retries` further tries.
+    `OutputError` when it still gives no answer of the type that the run asks for after
+    `run.output_retries` further tries, and `ProtocolError` for an answer without text whose tool
+    calls were lost.
     """
     progress = Progress(run)
     while True:
         response = await model_step(provider, request, run, turn=progress.turn)
         if response.tool_calls:
+            response = tell_apart(response)
             results = await dispatch_calls(
                 response, run, turn=progress.turn, messages=request.messages
             )
@@ -67,7 +69,18 @@ class Progress:
         return request
 
     def after_answer(self, request: LLMRequest, response: LLMResponse) -> LLMResponse | LLMRequest:
-        """The final response, with its output; or the request that asks for another answer."""
+        """The final response, with its output; or the request that asks for another answer.
+
+        `ProtocolError` for one whose tool calls were lost.
+        """
+        if response.finish_reason == "tool_calls" and not response.message.content:
+            raise ProtocolError(
+                "The model's answer says that it calls tools, but has no call and no text.",
+                provider=response.provider,
+                model=response.model,
+                request_id=response.request_id,
+                partial=response,
+            )
         output = self._run.output
         if output is None:
             return response

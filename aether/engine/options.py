@@ -103,8 +103,10 @@ def build_request(
     }
     temperature = options.get("temperature")
     if temperature is None:
-        temperature = config.default_temperature()
-        fields["temperature_is_default"] = config.temperature_override() is None
+        temperature = config.temperature_override()
+    if temperature is None:
+        temperature = config.DEFAULT_TEMPERATURE
+        fields["temperature_is_default"] = True
     if output is not None:
         if "output_schema" in fields:
             raise TypeError("give either output= or output_schema=")

@@ -9,7 +9,7 @@ import asyncio
 from time import perf_counter
 
 from aether.engine.context import RunContext
-from aether.errors import ProtocolError, ToolError
+from aether.errors import ToolError
 from aether.events import (
     REQUEST_COMPLETE,
     REQUEST_ERROR,
@@ -19,7 +19,7 @@ from aether.events import (
     TOOL_START,
 )
 from aether.llm.contracts import LLMProvider
-from aether.llm.failures import translate
+from aether.llm.failures import check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse
 from aether.llm.scope import current_scope
 from aether.tools.contracts import ToolInvocation, ToolResult
@@ -43,6 +43,7 @@ async def model_step(
         await run.publish(REQUEST_START, request=request, call_id=call_id, turn=turn)
         response = await provider.complete(request)
         check_response(response, request)
+        response = run.marked(response, request.messages)
     except BaseException as raised:
         error = translate(raised, model=request.model) if isinstance(raised, Exception) else raised
         await run.publish(
@@ -69,21 +70,12 @@ async def model_step(
     return response
 
 
-def check_response(response: object, request: LLMRequest) -> None:
-    """Refuse what a provider may not return."""
-    if not isinstance(response, LLMResponse):
-        raise ProtocolError(
-            f"The provider returned {type(response).__name__} instead of an LLMResponse.",
-            model=request.model,
-        )
-
-
 async def tool_step(call: ToolInvocation, run: RunContext, *, turn: int) -> ToolResult:
     """One tool call with its `tool.*` events. To be run in a task of its own.
 
     Whatever goes wrong in the tool is in the result.
     """
-    current_scope.set(run.scope())
+    current_scope.set(run.scope(after_untrusted=call.provenance.after_untrusted))
     started = perf_counter()
     try:
         await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)

@@ -12,14 +12,13 @@ from collections.abc import AsyncGenerator
 from time import perf_counter
 
 from aether.engine.context import RunContext
-from aether.engine.dispatch import dispatch_calls
+from aether.engine.dispatch import dispatch_calls, tell_apart
 from aether.engine.loop import Progress
 from aether.engine.output import OutputType
-from aether.engine.steps import check_response
 from aether.errors import StreamInterruptedError
 from aether.events import STREAM_CHUNK, STREAM_COMPLETE, STREAM_ERROR, STREAM_START
 from aether.llm.contracts import LLMProvider
-from aether.llm.failures import translate
+from aether.llm.failures import check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk, StructuredChunk
 from aether.llm.streaming import final_chunk, open_stream
 from aether.llm.usage import add_known
@@ -68,10 +67,11 @@ async def run_stream(
                             turn=turn,
                         )
                     yield chunk if output is None else _previewing(chunk, pieces, output)
-            response = _whole(closing, pieces, sent)
+            response = run.marked(_whole(closing, pieces, sent), sent.messages)
             run.add_usage(response.usage)
             total = _sum(total, response)
             if response.tool_calls:
+                response = tell_apart(response)
                 results = await dispatch_calls(response, run, turn=turn, messages=request.messages)
                 request = progress.after_tools(request, response, results)
                 continue

@@ -13,20 +13,28 @@ from aether.errors import (
     AetherError,
     AuthenticationError,
     BadRequestError,
+    ContentFilterError,
+    ContextLengthError,
+    InputError,
     NotFoundError,
     OverloadedError,
     PermissionDeniedError,
+    ProtocolError,
     ProviderConnectionError,
     ProviderError,
     QuotaExceededError,
     RateLimitError,
     RequestTimeoutError,
+    StreamInterruptedError,
 )
 from aether.llm.call import CallContext
-from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.content import AudioPart, CachePoint, ImagePart, ReasoningPart, TextPart
+from aether.llm.failures import translate
+from aether.llm.messages import LLMRequest, LLMResponse, Message, StreamChunk, ToolCall
 from aether.llm.usage import LedgerEntry
 
 __all__ = [
+    "bound",
     "estimate_input_tokens",
     "estimate_tokens",
     "input_token_bound",
@@ -34,11 +42,21 @@ __all__ = [
     "record_attempt",
     "settle_answer",
     "settle_failure",
+    "written_beside_text",
 ]
 
-CHARACTERS_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
+IMAGE_TOKENS = 1_000
+"""About what an image of the usual size is counted as."""
+LARGEST_IMAGE = 65_536
+"""No image is counted as more: gpt-4o-mini's, with 48,169 at most, come nearest."""
+LARGEST_INPUT = 2_097_152
+"""No model of the time reads more than this."""
 LARGEST_OUTPUT = 131_072
 """No model of the time answers with more tokens than this where the request sets no limit."""
+SERVER_PROMPT = 1_024
+"""A server adds fewer tokens than this to a request with tools or a schema: Anthropic says that it
+is up to 530."""
 
 _REFUSALS = (
     AuthenticationError,
@@ -49,31 +67,58 @@ _REFUSALS = (
     QuotaExceededError,
     RateLimitError,
 )
+_BREAKS = (ProviderConnectionError, StreamInterruptedError, ProtocolError)
 _NEVER_CONNECTED = frozenset({"connect", "dns", "tls"})
+_BAD_CALLS = frozenset({"tool_use_failed", "json_validate_failed"})
+"""What Groq refuses is what its model has written."""
+_JUDGES_FIRST = "azure"
+"""It says that it may bill what is refused for its content or its length."""
 
 
-def estimate_tokens(characters: int) -> int:
-    """About how many tokens a text of so many characters has: one to four characters."""
-    return -(-characters // CHARACTERS_PER_TOKEN)
+def estimate_tokens(size: int) -> int:
+    """About how many tokens a text of so many characters, or bytes in UTF-8, has: one to four."""
+    return -(-size // BYTES_PER_TOKEN)
 
 
 def estimate_input_tokens(request: LLMRequest) -> int:
-    """About how many tokens the request's text has."""
-    return sum(estimate_tokens(len(message.text)) for message in request.messages)
+    """About how many tokens the request has: its texts, calls, tools, schema and images."""
+    tokens = 0
+    for message in request.messages:
+        tokens += estimate_tokens(_bytes(message.text))
+        tokens += sum(estimate_tokens(_call_bytes(call)) for call in message.tool_calls)
+        if not isinstance(message.content, str):
+            tokens += IMAGE_TOKENS * sum(isinstance(part, ImagePart) for part in message.content)
+    return tokens + estimate_tokens(_described_bytes(request))
 
 
 def input_token_bound(request: LLMRequest) -> int:
-    """More tokens than the request has: one to each byte of its messages and tools as JSON."""
-    size = sum(len(message.model_dump_json().encode()) for message in request.messages)
-    for tool in request.tools:
-        described = [tool.name, tool.description, dict(tool.parameters)]
-        size += len(json.dumps(described, default=str))
+    """The request has no more tokens than this: one to each byte of its messages, tools and schema
+    as JSON, and what a server adds to them.
+
+    What it only names (a document by URL), or what fields of `extra_body` bring in, may be of any
+    length: then it is the most that a model reads.
+    """
+    if request.extra_body or any(map(_is_open_ended, request.messages)):
+        return LARGEST_INPUT
+    size = _described_bytes(request)
+    if size:
+        size += SERVER_PROMPT
+    for message in request.messages:
+        size += len(message.model_dump_json().encode())
+        if not isinstance(message.content, str):
+            size += LARGEST_IMAGE * sum(isinstance(part, ImagePart) for part in message.content)
     return size
 
 
 def output_token_bound(request: LLMRequest) -> int:
-    """No answer to the request has more tokens: its `max_tokens`, else `LARGEST_OUTPUT`."""
-    return LARGEST_OUTPUT if request.max_tokens is None else request.max_tokens
+    """No answer to the request has more tokens, reasoning included: its `max_tokens`, else
+    `LARGEST_OUTPUT`.
+    """
+    if request.max_tokens is None:
+        return LARGEST_OUTPUT
+    if request.extra_body:  # it may set another limit
+        return max(request.max_tokens, LARGEST_OUTPUT)
+    return request.max_tokens
 
 
 def settle_answer(
@@ -91,42 +136,75 @@ def settle_answer(
     source: LLMResponse | StreamChunk = answer
     if isinstance(answer, StreamChunk) and answer.response is not None:
         source = answer.response
+    _take_counts(entry, source)
     if isinstance(source, LLMResponse):
         entry.model = source.model or entry.model
         entry.provider = source.provider or entry.provider
         entry.request_id = source.request_id
-    entry.input_tokens = source.input_tokens
-    entry.output_tokens = source.output_tokens
-    entry.cache_read_tokens = source.cache_read_tokens
-    entry.cache_write_tokens = source.cache_write_tokens
-    entry.reasoning_tokens = source.reasoning_tokens
-    if isinstance(source, LLMResponse):
         entry.cost_usd = source.cost_usd
+        characters = _written(source)
     entry.state = "exact"
-    if entry.input_tokens is None:
-        entry.input_tokens = estimate_input_tokens(request)
-        entry.state = "estimated"
-    if entry.output_tokens is None:
-        written = _written(source) if isinstance(source, LLMResponse) else characters
-        entry.output_tokens = estimate_tokens(written)
-        entry.state = "estimated"
+    if entry.input_tokens is None or entry.output_tokens is None:
+        _estimate(entry, request, characters)
 
 
 def settle_failure(
-    entry: LedgerEntry, error: BaseException | None, request: LLMRequest, *, characters: int = 0
+    entry: LedgerEntry,
+    error: BaseException | None,
+    request: LLMRequest,
+    *,
+    characters: int = 0,
+    partial: LLMResponse | None = None,
+    accepted: bool = False,
 ) -> None:
-    """Settle an attempt that ended with `error`, or just ended, after `characters` of text.
+    """Settle an attempt that ended with `error`, or just ended.
 
-    With text it was billed, and is `estimated`. Without, it is `not_billed` if the provider
-    refused it or was never reached, and `unknown` otherwise.
+    Until then so many `characters` had come, or `partial`, with the counts that the provider had
+    told; `accepted`: it had begun to answer, with a status of success. What has come, or was told
+    to be used, was billed: `estimated`, or `exact` if the answer was whole. Where nothing has come
+    it is `not_billed` if the provider refused it or was never reached, and `unknown` otherwise.
     """
     entry.error = None if error is None else type(error).__name__
-    if characters:
-        entry.state = "estimated"
-        entry.input_tokens = estimate_input_tokens(request)
-        entry.output_tokens = estimate_tokens(characters)
+    reported = _is_reported(error)
+    if partial is not None:
+        told = partial.input_tokens is not None and partial.output_tokens is not None
+        if partial.finish_reason is not None and (told or _written(partial)):
+            settle_answer(entry, partial, request)
+            return
+        entry.model = partial.model or entry.model
+        entry.request_id = partial.request_id or entry.request_id
+        _take_counts(entry, partial)
+        characters = max(characters, _written(partial))
+    # A server that reports an error may bill the input that it has told, or may not.
+    counted = entry.output_tokens or (entry.input_tokens and not reported)
+    if characters or counted:
+        _estimate(entry, request, characters, whole=False)
+    elif not accepted and _was_refused(error, entry.provider):
+        entry.state = "not_billed"
     else:
-        entry.state = "not_billed" if _was_refused(error) else "unknown"
+        entry.state = "unknown"
+        bound(entry, request)
+
+
+def bound(entry: LedgerEntry, request: LLMRequest) -> None:
+    """See to it that an entry whose counts are not all known says how many there may have been.
+
+    An `exact` entry without both counts is `estimated`. Of an `estimated` one that says nothing of
+    it, neither count is known.
+    """
+    if entry.state == "exact" and None in (entry.input_tokens, entry.output_tokens):
+        entry.state = "estimated"
+        known = True
+    else:
+        known = entry.state == "unknown"
+    if entry.state not in ("estimated", "unknown"):
+        return
+    if entry.most_input_tokens is not None or entry.most_output_tokens is not None:
+        return
+    if entry.input_tokens is None or not known:
+        entry.most_input_tokens = max(input_token_bound(request), entry.input_tokens or 0)
+    if entry.output_tokens is None or not known:
+        entry.most_output_tokens = max(output_token_bound(request), entry.output_tokens or 0)
 
 
 def record_attempt(
@@ -145,6 +223,8 @@ def record_attempt(
     An error that says that nothing was sent leaves no entry. An `answer` of another type is none: a
     third party may return anything.
     """
+    if isinstance(error, InputError):
+        error = translate(error)  # it may be the answer that does not fit
     if answer is None and isinstance(error, AetherError) and not isinstance(error, ProviderError):
         return
     entry = context.open_entry(provider=provider, model=model)
@@ -155,13 +235,94 @@ def record_attempt(
         settle_failure(entry, error, request, characters=characters)
 
 
+def written_beside_text(chunk: StreamChunk) -> int:
+    """The characters of a chunk's reasoning and of its piece of a call."""
+    call = chunk.tool_call
+    size = len(chunk.reasoning or "")
+    return size if call is None else size + len(call.name or "") + len(call.arguments)
+
+
+def _take_counts(entry: LedgerEntry, source: LLMResponse | StreamChunk) -> None:
+    entry.input_tokens = source.input_tokens
+    entry.output_tokens = source.output_tokens
+    entry.cache_read_tokens = source.cache_read_tokens
+    entry.cache_write_tokens = source.cache_write_tokens
+    entry.reasoning_tokens = source.reasoning_tokens
+    if isinstance(source, LLMResponse):
+        entry.token_details = source.token_details
+
+
+def _estimate(
+    entry: LedgerEntry, request: LLMRequest, characters: int, *, whole: bool = True
+) -> None:
+    """Estimate what was not told. Of an answer that is not whole, there may be more than was.
+
+    That no more came than so many characters is no bound: a model may reason in hiding.
+    """
+    entry.state = "estimated"
+    if entry.input_tokens is None:
+        entry.input_tokens = estimate_input_tokens(request)
+        entry.most_input_tokens = max(input_token_bound(request), entry.input_tokens)
+    if entry.output_tokens is None or not whole:
+        entry.output_tokens = max(estimate_tokens(characters), entry.output_tokens or 0)
+        entry.most_output_tokens = max(output_token_bound(request), entry.output_tokens)
+
+
 def _written(response: LLMResponse) -> int:
-    """The characters that the model wrote, reasoning and calls included."""
-    calls = sum(len(call.name) + len(str(call.arguments)) for call in response.tool_calls)
-    return len(response.text) + len(response.reasoning or "") + calls
+    """The bytes that the model wrote, reasoning and calls included."""
+    calls = sum(map(_call_bytes, response.tool_calls))
+    return _bytes(response.text) + _bytes(response.reasoning or "") + calls
 
 
-def _was_refused(error: BaseException | None) -> bool:
+def _call_bytes(call: ToolCall) -> int:
+    arguments = call.invalid_arguments
+    if arguments is None:
+        arguments = json.dumps(call.arguments, ensure_ascii=False, default=str)
+    return _bytes(call.name) + _bytes(arguments)
+
+
+def _described_bytes(request: LLMRequest) -> int:
+    """Of what stands beside the messages: tools and a schema, as JSON."""
+    described: list[object] = [
+        [tool.name, tool.description, dict(tool.parameters)] for tool in request.tools
+    ]
+    if request.output_schema is not None:
+        described.append(request.output_schema)
+    return len(json.dumps(described, default=str)) if described else 0
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _is_open_ended(message: Message) -> bool:
+    """Whether a part of it may be of any length, however short it is here.
+
+    A document may be compressed; sound is not, to a token for less than a byte.
+    """
+    if isinstance(message.content, str):
+        return False
+    bounded = (TextPart, ReasoningPart, CachePoint, ImagePart)
+    return any(
+        not isinstance(part, bounded) and not (isinstance(part, AudioPart) and part.url is None)
+        for part in message.content
+    )
+
+
+def _is_reported(error: BaseException | None) -> bool:
+    """Whether the server itself says that it failed."""
+    if isinstance(error, RequestTimeoutError) and error.status is None:
+        return False
+    return isinstance(error, ProviderError) and not isinstance(error, _BREAKS)
+
+
+def _was_refused(error: BaseException | None, provider: str | None) -> bool:
+    if isinstance(error, ContentFilterError):
+        return False  # who filters has read it, and may have had it answered
+    if isinstance(error, ContextLengthError):
+        return provider != _JUDGES_FIRST
+    if isinstance(error, ProviderError) and error.kind in _BAD_CALLS:
+        return False
     if isinstance(error, _REFUSALS):
         return True
     if isinstance(error, ProviderConnectionError | RequestTimeoutError) and error.status is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Protocol
+from typing import Any, Protocol
 
 from aether.llm.usage import LedgerEntry
 
@@ -42,7 +42,7 @@ class Admission(Protocol):
 class CallContext:
     """One call of a provider stack, from its outermost layer to the adapter and back."""
 
-    __slots__ = ("accounted", "admission", "call_id", "deadline", "entries", "run_id")
+    __slots__ = ("accounted", "admission", "call_id", "deadline", "entries", "kept", "run_id")
 
     def __init__(
         self,
@@ -54,18 +54,22 @@ class CallContext:
         self.run_id = run_id or new_id()
         self.call_id = call_id or new_id()
         self.deadline = deadline
-        """On the monotonic clock; `None` is none."""
+        """When all of it must have ended, on the monotonic clock; `None` is never."""
         self.admission: Admission | None = None
         self.entries: list[LedgerEntry] = []
         """The attempts made for this call, in order."""
         self.accounted = False
         """Whether an inner layer sees to it that each attempt has its entry."""
+        self.kept: dict[object, Any] = {}
+        """What an adapter keeps from one attempt to the next, under a key of its own."""
 
     def __repr__(self) -> str:
         return f"CallContext({self.call_id}, {len(self.entries)} attempts)"
 
     def open_entry(self, *, provider: str | None, model: str | None) -> LedgerEntry:
         """Begin an attempt. Whoever opens it must settle its state, whatever happens."""
-        entry = LedgerEntry(provider=provider, model=model, run_id=self.run_id)
+        entry = LedgerEntry(
+            provider=provider, model=model, run_id=self.run_id, requested_model=model
+        )
         self.entries.append(entry)
         return entry

@@ -75,7 +75,7 @@ class Data(BaseModel):
 def problems_in(error: ValidationError) -> list[str]:
     """What is wrong, in plain words, each problem with its field; of many, the first few."""
     found = error.errors(include_url=False, include_input=False)
-    told = [_told(each) for each in found if not _is_other_branch(each)]
+    told = [_told(each) for each in found if not _follows_from_another(each)]
     left_out = len(told) - MOST_PROBLEMS
     return told if left_out <= 0 else [*told[:MOST_PROBLEMS], f"and {left_out} more"]
 
@@ -106,11 +106,14 @@ def _told(problem: ErrorDetails) -> str:
     return f"{place}: {text}" if place else text
 
 
-def _is_other_branch(problem: ErrorDetails) -> bool:
-    """Whether it says of a list that it is no text, or the other way round.
+def _follows_from_another(problem: ErrorDetails) -> bool:
+    """Whether it is there because of another problem, and says nothing of its own.
 
-    Where a content has something wrong in it, pydantic tells of both that it may be.
+    Where a content has something wrong in it, pydantic tells of both that it may be, a text and a
+    list. And a default that is made of other fields is not made if one of them is wrong.
     """
+    if problem["type"] == "default_factory_not_called":
+        return True
     inside_content = problem["loc"][-2:-1] == ("content",)
     return inside_content and problem["type"] in ("string_type", "list_type")
 

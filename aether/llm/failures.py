@@ -5,16 +5,23 @@ It must not know a provider.
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from aether.errors import (
     AetherError,
+    InputError,
+    ProtocolError,
     ProviderConnectionError,
     ProviderError,
     RequestTimeoutError,
     StreamInterruptedError,
 )
-from aether.llm.messages import LLMResponse
+from aether.llm.messages import LLMRequest, LLMResponse, StructuredResponse, ToolCall
 
-__all__ = ["broken_stream", "translate"]
+__all__ = ["broken_stream", "check_response", "translate"]
+
+_ANSWERS = frozenset(made.__name__ for made in (LLMResponse, StructuredResponse, ToolCall))
+"""What a provider makes of an answer alone, and never of a request."""
 
 
 def translate(
@@ -24,16 +31,22 @@ def translate(
 
     One that is an `AetherError` already comes back as it is. A timeout or a failing connection may
     be retried, anything else may not; nor may a `ValueError`, which a refused certificate is too.
+
+    An `InputError` of a provider that made a response of values that do not fit is a
+    `ProtocolError`: it says that nothing was sent, but the answer is there and cannot be read.
     """
-    if isinstance(error, AetherError):
-        return error
     kind: type[ProviderError] = ProviderError
-    if isinstance(error, TimeoutError):
+    said = f"The provider raised {type(error).__name__}"
+    if isinstance(error, InputError) and _is_of_an_answer(error):
+        kind, said = ProtocolError, "The provider made an answer of values that do not fit"
+    elif isinstance(error, AetherError):
+        return error
+    elif isinstance(error, TimeoutError):
         kind = RequestTimeoutError
     elif isinstance(error, OSError):
         kind = ProviderConnectionError
     translated = kind(
-        f"The provider raised {type(error).__name__}: {error}"[:500],
+        f"{said}: {_words(error)}"[:500],
         provider=provider,
         model=model,
         retryable=False if isinstance(error, ValueError) else None,
@@ -70,3 +83,29 @@ def broken_stream(
     if broken.partial is None:
         broken.partial = LLMResponse(text=text, model=model or "")
     return broken
+
+
+def check_response(response: object, request: LLMRequest, *, provider: str | None = None) -> None:
+    """Refuse what a provider may not return, with a `ProtocolError`."""
+    if not isinstance(response, LLMResponse):
+        raise ProtocolError(
+            f"The provider returned {type(response).__name__} instead of an LLMResponse.",
+            provider=provider,
+            model=request.model,
+        )
+
+
+def _is_of_an_answer(error: InputError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, ValidationError) and cause.title in _ANSWERS
+
+
+def _words(error: Exception) -> str:
+    """What the exception says, on one line; anybody's `__str__` may fail."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - whatever it is, the failure is told without it
+        return "(its message cannot be read)"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

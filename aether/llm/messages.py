@@ -5,6 +5,7 @@ It must not know a provider, a tool's handler or how anything is sent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
@@ -77,7 +78,8 @@ class ToolCall(Data):
     name: str = Field(kw_only=False)
     arguments: dict[str, Any] = Field(default_factory=dict, kw_only=False)
     invalid_arguments: str | None = None
-    """The arguments as they came, where they were no JSON object. Such a call is never run."""
+    """The arguments as they came, where they were no JSON object, or one with a name in it twice.
+    Such a call is never run."""
     provider_state: ProviderState = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -97,6 +99,7 @@ class ToolCall(Data):
         else:
             try:
                 parsed = from_json(text, allow_inf_nan=False)
+                _names.decode(text)
             except ValueError:
                 parsed = None
         if isinstance(parsed, dict):
@@ -106,12 +109,22 @@ class ToolCall(Data):
         )
 
 
-class Message(Data):
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name stands there twice: which of its values was meant?")
+
+
+_names = json.JSONDecoder(object_pairs_hook=_distinct, parse_int=str, strict=False)
+"""Raises `ValueError` for JSON in which an object has a name twice."""
+
+
+class Message(Data):  # noqa: PLW1641 - what holds lists has no hash
     """One message of a conversation. `content` is text or a list of typed parts.
 
     It is made of a text, a part, or a sequence of them, in which a text stands for a `TextPart`.
     An assistant message may carry `tool_calls`; a tool message answers one of them by
-    `tool_call_id`, and says with `is_error` that the tool failed.
+    `tool_call_id`, and says with `is_error` that the tool failed. Messages that say the same are
+    equal, wherever their text is from.
     """
 
     role: Role = Field(kw_only=False)
@@ -120,6 +133,9 @@ class Message(Data):
     tool_call_id: str | None = None
     is_error: bool = False
     provider_state: ProviderState = Field(default_factory=dict)
+    untrusted: bool = Field(default_factory=lambda said: said["role"] == "tool")
+    """Whether it may hold what others wrote (a page, a file), or was made from such. A tool's
+    result does unless it says otherwise; also one that was stored before it could say so."""
 
     if TYPE_CHECKING:  # what `content` is made of is more than what it is
 
@@ -132,6 +148,7 @@ class Message(Data):
             tool_call_id: str | None = None,
             is_error: bool = False,
             provider_state: ProviderState = ...,
+            untrusted: bool = ...,
         ) -> None: ...
 
     @field_validator("content", mode="before")
@@ -155,6 +172,11 @@ class Message(Data):
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Message) and other.untrusted is not self.untrusted:
+            other = other.model_copy(update={"untrusted": self.untrusted})
+        return super().__eq__(other)
 
 
 class LLMRequest(Data):
@@ -247,11 +269,17 @@ class LLMResponse(Data):
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     reasoning: str | None = None
+    token_details: dict[str, int] = Field(default_factory=dict)
+    """Parts of these counts that may have a price of their own, where the provider tells them:
+    `cache_write_1h_tokens`, and `input_audio_tokens`, `cache_audio_read_tokens` and
+    `output_audio_tokens`, of images and video likewise."""
     cost_usd: float | None = None
     """What the provider says that the answer cost, where it says so."""
     request_id: str | None = None
     provider: str | None = None
     """The name of the provider that answered."""
+    attempts: int = 1
+    """How many requests were made for it, those that failed included."""
     output: Any = None
     """The value of the type that was asked for, where one was."""
     message: Message = Field(default=None, validate_default=False)  # type: ignore[assignment]

@@ -23,7 +23,8 @@ class PriceSource(Protocol):
     def cost(self, entry: LedgerEntry) -> Decimal | None:
         """What the entry's tokens cost in US dollars; `None` if the model's price is not known.
 
-        Counts that are `None` are not priced.
+        Counts that are `None` are not priced. It is also asked what an attempt would have cost that
+        had used as much as it can have.
         """
         ...
 

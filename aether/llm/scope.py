@@ -30,6 +30,8 @@ class Scope:
     """The client that runs the run."""
     add_usage: Callable[[TokenUsage], None] | None = None
     """Counts what a delegated run has used to the run that delegated it."""
+    after_untrusted: bool = False
+    """Whether the tool call was made after something that others may have written."""
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("aether_scope", default=None)

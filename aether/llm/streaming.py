@@ -6,6 +6,7 @@ It must not know a protocol. A provider without `stream` is read as a stream of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import threading
@@ -14,11 +15,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from aether._finishing import Finishing
 from aether.errors import StreamInterruptedError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
-__all__ = ["OwnedStream", "final_chunk", "open_stream", "text_of"]
+__all__ = ["OwnedStream", "close_soon", "final_chunk", "open_stream", "text_of"]
 
 T = TypeVar("T")
 
@@ -107,7 +109,7 @@ class OwnedStream(Generic[T]):
     died of an exception keeps its frame, and with it this stream, alive until somebody looks.
     """
 
-    __slots__ = ("__weakref__", "_cut_short", "_generator", "reader")
+    __slots__ = ("__weakref__", "_cut_short", "_generator", "_loop", "reader")
 
     def __init__(self, generator: AsyncGenerator[T, None]) -> None:
         self._generator = generator
@@ -115,6 +117,8 @@ class OwnedStream(Generic[T]):
         """The task that reads it, until that ends. Who detached it says himself who reads."""
         self._cut_short = False
         """Whether it was closed, before its end, because its reader had ended."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop in which it is read."""
 
     def __aiter__(self) -> OwnedStream[T]:
         return self
@@ -157,6 +161,7 @@ class OwnedStream(Generic[T]):
         if reader is None:
             return
         self.reader = reader
+        self._loop = reader.get_loop()
         ended = weakref.WeakMethod(self._reader_ended)
 
         def on_end(task: asyncio.Task[Any]) -> None:
@@ -170,16 +175,43 @@ class OwnedStream(Generic[T]):
         if reader is not self.reader:
             return
         self.reader = None
-        self._cut_short = getattr(self._generator, "ag_frame", None) is not None
-        closing = reader.get_loop().create_task(self._close_quietly())
+        self._cut_short = _is_open(self._generator)
+        _begin_closing(self._generator, reader.get_loop())
+
+    def __del__(self) -> None:
+        if self._loop is not None:
+            close_soon(self._generator, self._loop)
+
+
+def close_soon(generator: AsyncGenerator[Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    """Have the loop close a stream that nobody holds any more. From any thread.
+
+    It would do so by itself, but in a task that it cancels, when it is shut down, before that has
+    begun: then the stream would be cancelled and closed in the middle of each other (as of Python
+    3.11 and 3.12), and what it is made of be closed in no order.
+    """
+    # Whoever waits for an item of it holds it still, and lets go of it afterwards.
+    if _is_open(generator) and not getattr(generator, "ag_running", False):
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all that was open
+            loop.call_soon_threadsafe(_begin_closing, generator, loop)
+
+
+def _is_open(generator: AsyncGenerator[Any, None]) -> bool:
+    return getattr(generator, "ag_frame", None) is not None
+
+
+def _begin_closing(generator: AsyncGenerator[Any, None], loop: asyncio.AbstractEventLoop) -> None:
+    if _is_open(generator):
+        closing = Finishing(_close_quietly(generator), loop=loop)
         _closing.add(closing)
         closing.add_done_callback(_closing.discard)
 
-    async def _close_quietly(self) -> None:
-        try:
-            await self._generator.aclose()
-        except Exception as error:  # noqa: BLE001 - nobody is left who could be told otherwise
-            _log.warning("closing an abandoned stream failed: %s", type(error).__name__)
+
+async def _close_quietly(generator: AsyncGenerator[Any, None]) -> None:
+    try:
+        await generator.aclose()
+    except Exception as error:  # noqa: BLE001 - nobody is left who could be told otherwise
+        _log.warning("closing an abandoned stream failed: %s", type(error).__name__)
 
 
 _closing: set[asyncio.Task[None]] = set()

@@ -57,9 +57,9 @@ class TokenUsage:
 class LedgerEntry:
     """What one attempt (one HTTP request; one call, for a provider without HTTP) cost.
 
-    `exact`: the provider reported its usage. `estimated`: it was billed, the counts are our
-    estimate. `unknown`: it may have been billed. `not_billed`: it was refused or never sent.
-    `pending`: it is under way.
+    `exact`: the provider reported its usage. `estimated`: it was billed, and what the provider did
+    not report is our estimate. `unknown`: it may have been billed; there are only the counts that
+    the provider reported. `not_billed`: it was refused or never sent. `pending`: it is under way.
     """
 
     provider: str | None = None
@@ -76,4 +76,12 @@ class LedgerEntry:
     request_id: str | None = None
     error: str | None = None
     """The name of the error's class, where the attempt failed."""
+    requested_model: str | None = None
+    """The model that was asked for; `model` is the one that answered, once that is known."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    token_details: dict[str, int] = field(default_factory=dict)
+    """Parts of the counts that may have a price of their own, as `LLMResponse.token_details`."""
+    most_input_tokens: int | None = None
+    """Where `input_tokens` is an estimate or unknown, there were no more than this; else `None`."""
+    most_output_tokens: int | None = None
+    """The same of `output_tokens`, which then may have been less, too."""

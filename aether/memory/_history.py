@@ -10,6 +10,7 @@ import logging
 import random
 from dataclasses import dataclass
 
+from aether._finishing import finish
 from aether.errors import SessionConflictError, SessionError, SessionSaveError
 from aether.llm.messages import LLMResponse, Message
 from aether.memory.contracts import SessionStore
@@ -19,6 +20,8 @@ __all__ = ["History", "Stored"]
 MAX_TRIES = 50
 LONGEST_PAUSE_SECONDS = 0.02
 """Writers that met once would meet again and again if they all came back at once."""
+TAKE_BACK_SECONDS = 1.0
+"""So long, at most, a cancelled turn waits until what was stored of it has been taken back."""
 
 _log = logging.getLogger("aether.memory")
 _warned: set[type] = set()
@@ -93,7 +96,7 @@ class History:
         Turns that others stored meanwhile stay, and this one comes behind them. Raises
         `SessionConflictError` if that did not succeed in `MAX_TRIES` tries, or if stored turns
         have gone: the session was cleared. A turn that the store kept although it was cancelled
-        is taken back.
+        is taken back, however often it is cancelled.
         """
         if system == before.system:
             system = None  # so that a newer one of somebody else stays
@@ -111,7 +114,7 @@ class History:
             except SessionConflictError as error:
                 conflict = error
             except asyncio.CancelledError:
-                await self._take_back(current, turn)
+                await finish(self._take_back(current, turn), within=TAKE_BACK_SECONDS)
                 raise
             else:
                 return
@@ -170,8 +173,11 @@ class History:
                 await self._store.save(self._session_id, before)
             else:
                 await self._store.delete(self._session_id)
+        except asyncio.CancelledError:
+            _log.warning("a cancelled turn may stay in %s, which took too long", self._label)
+            raise
         except Exception as error:  # noqa: BLE001 - the cancellation is what the caller gets
-            _log.warning("a cancelled turn may stay in %s: %s", self._label, _reason(error))
+            _log.warning("a cancelled turn may stay in %s: %r", self._label, _reason(error))
 
     async def _reload(self, before: Stored, response: LLMResponse) -> Stored:
         try:

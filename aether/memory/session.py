@@ -252,7 +252,12 @@ class Session:
     ) -> None:
         answer = response.message
         content = response.text if isinstance(answer.content, str) else answer.content
-        answered = Message(role="assistant", content=content, provider_state=answer.provider_state)
+        answered = Message(
+            role="assistant",
+            content=content,
+            provider_state=answer.provider_state,
+            untrusted=answer.untrusted,
+        )
         await self._history.add((*asked, answered), system=system, before=before, response=response)
 
     async def _begin(self, owner: Owner) -> Turn:

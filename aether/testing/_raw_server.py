@@ -10,11 +10,13 @@ import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Self
 
 __all__ = ["Connection", "RawServer"]
 
+_TURNS_TO_ACCEPT = 8
+"""Turns of the loop until whoever has connected is served: asyncio does not close the sockets that
+it has half accepted when its server is closed."""
 _LENGTH = re.compile(rb"^content-length: *(\d+)\r$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -78,7 +80,7 @@ class Connection:
 class RawServer:
     """`async with RawServer(script) as server:` runs `script(connection)` for each connection.
 
-    When the script returns, the connection is closed.
+    When the script returns, the connection is closed. When the `async with` ends, all are, at once.
     """
 
     def __init__(self, script: Callable[[Connection], Awaitable[None]]) -> None:
@@ -90,6 +92,7 @@ class RawServer:
         self.open = 0
         """Connections whose script has not ended."""
         self.port = 0
+        self._stopped = False
         self._ended = asyncio.Event()
 
     @property
@@ -97,9 +100,9 @@ class RawServer:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def until_open(self, count: int) -> None:
-        """Return when at most `count` connections are open; `TimeoutError` after 5 seconds."""
-        async with asyncio.timeout(5):
+    async def until_open(self, count: int, *, seconds: float = 5) -> None:
+        """Return when at most `count` connections are open; `TimeoutError` after `seconds`."""
+        async with asyncio.timeout(seconds):
             while self.open > count:
                 self._ended.clear()
                 await self._ended.wait()
@@ -107,9 +110,13 @@ class RawServer:
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
+        self._stopped = False
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._stopped = True
+        for _turn in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         if self._server is not None:
             self._server.close()
         for task in list(self._tasks):
@@ -119,6 +126,9 @@ class RawServer:
             await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopped:
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
@@ -127,11 +137,17 @@ class RawServer:
         self.open += 1
         try:
             await self._script(Connection(reader, writer))
-        except (ConnectionError, asyncio.CancelledError):
-            pass  # the peer has gone, or the test has ended
+        except ConnectionError:
+            pass  # the peer has gone
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the test has ended, whether or not the peer reads
         finally:
             self.open -= 1
             self._ended.set()
             writer.close()
-            with suppress(ConnectionError, asyncio.CancelledError):
+            try:
                 await writer.wait_closed()
+            except ConnectionError:
+                pass
+            except asyncio.CancelledError:
+                writer.transport.abort()

@@ -40,10 +40,16 @@ Trouble = Literal[
     "truncated",
     "delay",
 ]
-"""What may go wrong. The first six are raised before the inner provider is asked. `lost_answer`: it
-was asked, and its answer did not come back. `cut`: a stream breaks off with an error, anywhere;
-`truncated`: it just ends, without its final chunk; a call that is no stream fails as with
-`lost_answer`. `delay`: all goes well, but late."""
+"""What may go wrong.
+
+The first six are raised before the inner provider is asked: a `RateLimitError` (with a
+`retry_after` of a second), `OverloadedError`, `ServerError`, `ProviderConnectionError`,
+`RequestTimeoutError` or `ProtocolError`. `lost_answer`: it was asked, and instead of its answer
+comes a `ProviderConnectionError`. `cut`: a stream breaks off anywhere before its final chunk, with
+a `StreamInterruptedError` that has what was handed out as its `partial`, or with a
+`ProviderConnectionError` if that was nothing; `truncated`: it just ends, without its final chunk; a
+call that is no stream fails as with `lost_answer`. `delay`: all goes well, but late.
+"""
 
 CHAOS: Mapping[Trouble, float] = {
     "rate_limit": 0.02,
@@ -73,14 +79,21 @@ _ERRORS: Mapping[str, tuple[type[ProviderError], str, Mapping[str, object]]] = {
 
 
 class ChaosProvider(ProviderWrapper):
-    """Passes calls on, and lets some of them go wrong: `inner` never sees a difference.
+    """Passes calls on, and lets some of them go wrong, as a provider and its network would.
 
-        client = Aether(RetryingProvider(ChaosProvider(OpenAIProvider(...), seed=7)))
+        chaos = ChaosProvider(FakeProvider("Hello."), troubles={"overloaded": 0.5}, seed=7)
+        client = Aether(RetryingProvider(chaos))
 
-    `troubles` says how often each `Trouble` happens, as a share of the calls from 0 to 1; together
-    they are at most 1. `CHAOS` if it is not given. The same `seed` gives the same troubles to the
-    same sequence of calls. `happened` has the trouble of each call so far, or `None`, in order.
-    `delay` is in seconds, waited for with `sleep`. Cancellation passes at once.
+    Whatever is to bear the trouble stands around it: a client puts no retry around a provider that
+    it is given. `troubles` says how often each `Trouble` happens, as a share of the calls from 0 to
+    1; together they are at most 1. `CHAOS` if it is not given: each but `protocol`, one call in
+    five. Each attempt of a retry is a call. The same `seed` gives the same troubles to the same
+    sequence of calls.
+
+    `happened` has the trouble of each call so far, or `None`, in the order in which they began; a
+    stream begins when its first chunk is asked for. `delay` is in seconds, waited for with `sleep`.
+    Cancellation passes at once. A stream that is to break off is read to its end before its first
+    chunk is handed out, so that `inner` has always answered whole.
     """
 
     def __init__(
@@ -136,11 +149,14 @@ class ChaosProvider(ProviderWrapper):
             return
         if not any(chunk.has_content for chunk in whole[:kept]):
             raise ProviderConnectionError("Chaos: the stream was lost on its way.", kind="reset")
-        text = "".join(chunk.text for chunk in whole[:kept])
         raise StreamInterruptedError(
             "Chaos: the stream broke off.",
             kind="reset",
-            partial=LLMResponse(text, request.model or self.default_model or ""),
+            partial=LLMResponse(
+                "".join(chunk.text for chunk in whole[:kept]),
+                request.model or self.default_model or "",
+                reasoning="".join(chunk.reasoning or "" for chunk in whole[:kept]) or None,
+            ),
         )
 
     def _next_trouble(self) -> Trouble | None:

@@ -70,6 +70,19 @@ class SessionStoreConformance(AsynchronousTests):
             assert await store.load("a") == _RICH
             assert await store.exists("a")
 
+    async def test_what_others_may_have_written_stays_marked(self) -> None:
+        messages = [
+            Message("user", "a page that I found", untrusted=True),
+            Message("assistant", "made from it", untrusted=True),
+            Message("assistant", "made of nothing"),
+            Message("tool", "the time", tool_call_id="c1", untrusted=False),
+            Message("tool", "a page", tool_call_id="c2"),
+        ]
+        async with self._store() as store:
+            await store.save("a", messages)
+            loaded = await store.load("a")
+        assert [message.untrusted for message in loaded] == [True, True, False, False, True]
+
     async def test_saving_replaces_all(self) -> None:
         async with self._store() as store:
             await store.save("a", [*_HELLO, *_MORE])

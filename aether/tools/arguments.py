@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 __all__ = ["ArgumentValidator", "copy_arguments", "require_names"]
 
@@ -77,10 +78,11 @@ class ArgumentValidator:
         except ValidationError as error:
             raise ValueError(self._explain(error)) from None
         for name, value in arguments.items():
-            if isinstance(value, (bool, list, dict)) and (
-                _match(value, self._properties.get(name, self._others), self._definitions)
-                == _MISPLACED
-            ):
+            if not isinstance(value, (bool, list, dict)):
+                continue
+            schema = self._properties.get(name, self._others)
+            match = _match(value, schema, self._definitions)
+            if match == _MISPLACED or (match < _FITS and _is_counted(value, validated[name])):
                 raise ValueError(f"{name}: has a boolean where a number is expected")
         return validated
 
@@ -116,7 +118,7 @@ def _echo(value: Any) -> str:
     return names.get(type(value)) or reprlib.repr(value)
 
 
-_FITS, _FOREIGN, _MISPLACED = 1, 0, -1
+_MISPLACED, _FOREIGN, _EITHER, _FITS = range(4)
 
 
 def _match(value: Any, schema: Any, definitions: Mapping[str, Any]) -> int:
@@ -124,7 +126,7 @@ def _match(value: Any, schema: Any, definitions: Mapping[str, Any]) -> int:
 
     Python's booleans are integers, and pydantic takes them for numbers at any depth; the schema
     says where that happened. A value of another type than the schema's is foreign: in a union
-    it says nothing.
+    it says nothing. Where a union has it both ways, it is either.
     """
     if not isinstance(schema, Mapping):
         return _FITS
@@ -133,9 +135,13 @@ def _match(value: Any, schema: Any, definitions: Mapping[str, Any]) -> int:
     branches = schema.get("anyOf") or schema.get("oneOf")
     if branches:
         matches = [_match(value, branch, definitions) for branch in branches]
-        return _FITS if _FITS in matches else min(matches)
+        if max(matches) < _EITHER:
+            return min(matches)
+        return _EITHER if _MISPLACED in matches or _EITHER in matches else _FITS
     expected = schema.get("type")
     if isinstance(value, bool):
+        if "enum" in schema:  # a mixed one has no type, and `True == 1`
+            return _FITS if any(each is value for each in schema["enum"]) else _MISPLACED
         if expected in ("integer", "number"):
             return _MISPLACED
         return _FITS if expected in (None, "boolean") else _FOREIGN
@@ -151,5 +157,35 @@ def _match(value: Any, schema: Any, definitions: Mapping[str, Any]) -> int:
         known, others = schema.get("properties", {}), schema.get("additionalProperties")
         pairs = [(item, known.get(name, others)) for name, item in value.items()]
     else:
-        return _FITS
+        return _FITS if _could_be(value, expected) else _FOREIGN
     return min((_match(item, part, definitions) for item, part in pairs), default=_FITS)
+
+
+def _could_be(value: Any, expected: str | None) -> bool:
+    """Whether what is neither an array nor an object nor a boolean may be read as this type."""
+    match expected:
+        case "null":
+            return value is None
+        case "boolean":
+            return isinstance(value, str) or value in (0, 1)
+        case "array" | "object":
+            return False
+    return expected is None or value is not None
+
+
+def _is_counted(sent: Any, made: Any) -> bool:
+    """Whether a boolean in what was sent is a number in what pydantic has made of it."""
+    try:
+        return _has_number_for_boolean(sent, to_jsonable_python(made, inf_nan_mode="constants"))
+    except ValueError:
+        return False  # an author's own class: its validation is theirs
+
+
+def _has_number_for_boolean(sent: Any, made: Any) -> bool:
+    if isinstance(sent, bool):
+        return isinstance(made, int | float) and not isinstance(made, bool)
+    if isinstance(sent, list) and isinstance(made, list) and len(sent) == len(made):
+        return any(map(_has_number_for_boolean, sent, made))
+    if isinstance(sent, dict) and isinstance(made, dict):
+        return any(_has_number_for_boolean(sent[key], made[key]) for key in sent.keys() & made)
+    return False

@@ -86,8 +86,9 @@ class Provenance(Data):
     depth: int = 0
     """Delegations from the outermost run to here."""
     after_untrusted: bool = False
-    """Whether tool results, which may be untrusted, stood in the conversation when the call was
-    made."""
+    """Whether anything that others may have written stood in the conversation when the call was
+    made: an untrusted tool's result, an answer made from one, in a session also of earlier turns;
+    or in that of the call which this run was delegated by."""
 
 
 class ToolInvocation(ToolCall):
@@ -124,6 +125,7 @@ class ToolResult(Data):
             content=self.content,
             tool_call_id=self.tool_call_id,
             is_error=self.is_error,
+            untrusted=self.untrusted,
         )
 
 
@@ -134,7 +136,9 @@ class ToolMiddleware(Protocol):
     """An async callable around each dispatch; the first of a list is outermost.
 
     It may answer itself without calling `next`, call it with a changed copy of the call, or
-    change the result. A string that it returns becomes the result's content.
+    change the result. A string that it returns becomes the result's content, and what it raises an
+    error result. So it is where a policy stands: it sees every call, with its provenance, before
+    anything is run; the last of a list sees the arguments that the tool will get.
     """
 
     async def __call__(self, call: ToolInvocation, next: NextHandler, /) -> ToolResult | str: ...

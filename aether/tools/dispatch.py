@@ -15,6 +15,7 @@ from typing import Any
 
 from aether.errors import UnknownNameError
 from aether.llm.messages import ToolCall
+from aether.llm.scope import current_scope
 from aether.registry import Registry
 from aether.tools.arguments import copy_arguments, require_names
 from aether.tools.contracts import (
@@ -83,7 +84,8 @@ async def dispatch_tool(
 ) -> ToolResult:
     """Run one call by hand, as the tool loop would.
 
-    The tool is one of `tools`, or where they are not given, any that is registered.
+    The tool is one of `tools`, or where they are not given, any that is registered. Inside another
+    tool's call, the provenance says which run that belongs to.
     """
     if tools is not None:
         offered = resolve_tools(tools, registry=registry)
@@ -93,9 +95,21 @@ async def dispatch_tool(
         except UnknownNameError:
             offered = {tool.name: tool for tool in list_tools(registry=registry)}
     tool = offered.get(call.name)
-    own = {"tool": tool, "provenance": Provenance(source="user")}
+    own = {"tool": tool, "provenance": _by_hand()}
     invocation = ToolInvocation(**{**dict(call), **own})
     return await dispatch(invocation, tool, offered=tuple(offered), middleware=middleware)
+
+
+def _by_hand() -> Provenance:
+    scope = current_scope.get()
+    if scope is None:
+        return Provenance()
+    return Provenance(
+        run_id=scope.run_id,
+        agent=scope.agent,
+        depth=scope.depth,
+        after_untrusted=scope.after_untrusted,
+    )
 
 
 def _own_copy(call: ToolInvocation) -> ToolInvocation:
@@ -135,7 +149,8 @@ async def _run(call: ToolInvocation, *, offered: Sequence[str], limit: int) -> T
         return _failure(call, "UnknownTool", _unknown(call.name, offered))
     if call.invalid_arguments is not None:
         came = reprlib.repr(call.invalid_arguments)
-        return _failure(call, "InvalidArguments", f"not a JSON object, so not run: {came}")
+        reason = "not a JSON object with each name once, so not run"
+        return _failure(call, "InvalidArguments", f"{reason}: {came}")
     try:
         arguments = _validated(tool, call.arguments)
     except Exception as error:  # noqa: BLE001 - told in the result; validators may be anybody's

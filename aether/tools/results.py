@@ -52,14 +52,15 @@ def render_result(value: object) -> str:
 def bounded(text: str, limit: int) -> str:
     """The text, cut to `limit` bytes of UTF-8 with a mark that says so.
 
-    Half surrogates, which UTF-8 does not have, become question marks.
+    Half surrogates, which UTF-8 does not have, become question marks. However long the text is,
+    no more of it is read than may be shown.
     """
     if len(text) <= limit and text.isascii():
         return text
-    data = text.encode("utf-8", "replace")
-    if len(data) <= limit:
+    data = text[:limit].encode("utf-8", "replace")
+    if len(text) <= limit and len(data) <= limit:
         return data.decode("utf-8")
-    mark = f"\n[truncated: {len(data)} bytes, of which at most {limit} are shown]"
+    mark = f"\n[truncated: {len(text)} characters, of which at most {limit} bytes are shown]"
     return data[: max(0, limit - len(mark))].decode("utf-8", "ignore") + mark
 
 

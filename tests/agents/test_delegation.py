@@ -126,6 +126,7 @@ async def test_a_plain_call_may_delegate_too() -> None:
     assert fake.requests[2].messages[-1].text == "from the writer"
 
 
+@pytest.mark.row("T15")
 async def test_delegated_use_is_counted_once_by_client_and_run() -> None:
     cast = Cast(
         boss=delegating(("one", "x"), ("two", "x")),
@@ -192,6 +193,7 @@ async def test_one_after_the_other_where_tools_are_not_parallel() -> None:
     assert most == 1
 
 
+@pytest.mark.row("T15")
 async def test_with_a_depth_of_one_only_the_outermost_run_delegates() -> None:
     cast = Cast(
         boss=delegating(("leaf", "x"), ("middle", "x")),
@@ -211,6 +213,7 @@ async def test_with_a_depth_of_one_only_the_outermost_run_delegates() -> None:
     assert told.is_error
 
 
+@pytest.mark.row("T15")
 @pytest.mark.parametrize(
     ("setting", "deepest"), [(None, 3), ("1", 1), ("5", 5), ("0", 0), ("many", 3)]
 )
@@ -240,6 +243,7 @@ async def test_the_limit_is_read_when_the_model_delegates(monkeypatch: pytest.Mo
         assert "delegation depth" in await boss.run_text("go")
 
 
+@pytest.mark.row("T15")
 async def test_depth_is_counted_for_each_branch_alone() -> None:
     """Two branches of depth 1 and 2 at once, ten times: what one does changes no other."""
     cast = Cast(
@@ -302,6 +306,7 @@ async def test_middleware_sees_a_delegation_as_any_call_and_how_deep_it_is() -> 
     assert calls == [("middle", "boss", 0), ("leaf", "middle", 1)]
 
 
+@pytest.mark.row("T1")
 async def test_a_delegate_that_fails_is_told_to_the_model_and_hurts_no_sibling() -> None:
     def down(_: LLMRequest) -> LLMResponse:
         raise ProviderError("the line is down")
@@ -316,6 +321,7 @@ async def test_a_delegate_that_fails_is_told_to_the_model_and_hurts_no_sibling()
     assert (fine.is_error, fine.text) == (False, "fine")
 
 
+@pytest.mark.row("T15")
 async def test_what_a_failed_delegate_has_used_is_counted_all_the_same() -> None:
     def ping() -> str:
         return "pong"
@@ -370,6 +376,7 @@ async def test_a_streamed_run_delegates_too() -> None:
     ]
 
 
+@pytest.mark.row("T6")
 async def test_cancelling_the_outermost_run_ends_its_delegates_first() -> None:
     waiting = asyncio.Barrier(3)
     ended: list[str] = []
@@ -403,6 +410,7 @@ async def test_cancelling_the_outermost_run_ends_its_delegates_first() -> None:
     assert sorted(errors) == ["request.error"] * 2 + ["tool.error"] * 2
 
 
+@pytest.mark.row("T6")
 async def test_leaving_a_stream_ends_the_delegate_that_runs_for_it() -> None:
     stuck = asyncio.Event()
     ended: list[int] = []
@@ -450,6 +458,7 @@ async def test_a_run_inside_a_tool_that_is_no_agent_knows_its_parent_and_client(
     assert started.parent_run_id == result.run_id
 
 
+@pytest.mark.row("T15")
 async def test_a_sync_tool_keeps_the_depth_in_its_thread() -> None:
     cast = Cast(
         boss=delegating(("helper", "x"), ("middle", "x")),
@@ -470,6 +479,7 @@ async def test_a_sync_tool_keeps_the_depth_in_its_thread() -> None:
     assert "delegation depth" in inner
 
 
+@pytest.mark.row("T15")
 async def test_a_call_inside_a_tool_stands_as_deep_as_the_tool() -> None:
     cast = Cast(
         boss=delegating(("middle", "x")),

@@ -94,7 +94,7 @@ def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Aether]:
                 provider="openai",
                 model="m",
                 base_url=f"http://127.0.0.1:{server.server_port}/v1",
-                api_key="a-key-of-no-use",
+                api_key="sk-canary-0123456789",
                 transport=request.param,
                 timeout=5,
             )
@@ -166,7 +166,7 @@ def test_a_forgotten_client_takes_its_connections_along(
     def forgotten() -> Aether:
         config = ProviderConfig(
             provider="openai",
-            api_key="sk-test-key",
+            api_key="sk-canary-0123456789",
             model="m",
             base_url=f"http://127.0.0.1:{server.server_address[1]}/v1",
             transport=transport,

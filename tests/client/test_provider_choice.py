@@ -260,7 +260,7 @@ def test_model_of_the_configuration_is_a_plain_name_otherwise() -> None:
 
 
 def test_configuration_shows_no_key() -> None:
-    config = ProviderConfig(provider="fitted", api_key="canary", options={"token": "canary"})
+    config = ProviderConfig(provider="fitted", api_key="canary-1", options={"token": "canary-2"})
     assert "canary" not in repr(config)
     assert "canary" not in str(config)
 
@@ -269,14 +269,14 @@ def test_configuration_shows_no_key() -> None:
 
 
 async def test_call_may_name_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTHER_API_KEY", "key-of-other")
-    client = Aether(config=ProviderConfig(provider="fitted", api_key="key-of-fitted"))
+    monkeypatch.setenv("OTHER_API_KEY", "canary-of-other")
+    client = Aether(config=ProviderConfig(provider="fitted", api_key="canary-of-fitted"))
     assert await client.ask("hi", model="other:big") == "from Other"
     assert await client.ask("hi", model="other:small") == "from Other"
     assert await client.ask("hi") == "from Fitted"
     assert [len(Fitted.made), len(Other.made)] == [1, 1]
     assert [request.model for request in Other.made[0].requests] == ["big", "small"]
-    assert Other.made[0].api_key == "key-of-other"
+    assert Other.made[0].api_key == "canary-of-other"
     assert client.usage.total_requests == 3
 
 
@@ -346,7 +346,7 @@ def test_cloud_provider_without_a_key_names_the_variable_and_a_way_without(name:
 def test_named_vendors_are_made_from_their_variables(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(f"{name.upper()}_API_KEY", "a-key-that-is-long")
+    monkeypatch.setenv(f"{name.upper()}_API_KEY", "sk-canary-0123456789")
     monkeypatch.setenv(f"{name.upper()}_MODEL", "a-model")
     monkeypatch.setenv(f"{name.upper()}_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("LLM_PROVIDER", name)
@@ -626,7 +626,7 @@ async def test_a_second_provider_sends_as_the_client_was_told_to(
     async with Aether(config=config) as client:
         assert await client.ask("hi", model="plain:m") == "plain"
     async with Aether(
-        config=ProviderConfig(provider="openai", api_key="sk-x", timeout=8)
+        config=ProviderConfig(provider="openai", api_key="sk-canary-0123456789", timeout=8)
     ) as client:
         assert await client.ask("hi", model="second:m") == "second"
     assert made == [{"timeout": 7}, {"timeout": 8}]

@@ -117,6 +117,7 @@ def shown(error: BaseException, *, with_locals: bool = False) -> str:
     return "".join(told.format()) + repr(error) + repr(vars(error))
 
 
+@pytest.mark.row("X13", "X14")
 @pytest.mark.parametrize("transport", ["aiohttp", "httpx"])
 async def test_key_is_in_the_header_and_in_nothing_that_is_written(
     transport: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
@@ -161,6 +162,7 @@ async def test_key_is_in_the_header_and_in_nothing_that_is_written(
     assert not [text for text in output if CANARY in text]
 
 
+@pytest.mark.row("X13")
 @pytest.mark.parametrize("transport", ["aiohttp", "httpx"])
 async def test_key_is_not_in_the_error_of_a_connection_that_cannot_be_made(
     transport: str, caplog: pytest.LogCaptureFixture
@@ -175,6 +177,7 @@ async def test_key_is_not_in_the_error_of_a_connection_that_cannot_be_made(
     assert CANARY not in caplog.text
 
 
+@pytest.mark.row("X16")
 async def test_redirect_is_not_followed_with_the_key() -> None:
     async with serving() as server, serving() as thief:
         body = b"{}"
@@ -192,6 +195,7 @@ async def test_redirect_is_not_followed_with_the_key() -> None:
         assert thief.heads == []
 
 
+@pytest.mark.row("X16")
 async def test_other_provider_of_a_call_gets_no_key_of_the_configured_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -214,6 +218,7 @@ async def test_key_that_the_server_gives_as_its_error_code_is_not_in_the_error()
     assert CANARY not in shown(raised.value)
 
 
+@pytest.mark.row("X13")
 async def test_key_that_the_server_echoes_in_names_of_its_own_is_in_no_answer() -> None:
     answer = json.loads(json.dumps(ANSWER))
     answer["model"] = f"model-{CANARY}"
@@ -240,6 +245,7 @@ async def test_refused_key_is_an_authentication_error() -> None:
     assert (raised.value.status, raised.value.attempts) == (401, 1)
 
 
+@pytest.mark.row("X13")
 def test_error_in_a_keys_own_form_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY + "\x7f")
     with pytest.raises(AetherError) as raised:

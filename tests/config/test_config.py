@@ -124,6 +124,7 @@ def test_default_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert config.file_tool_root() == tmp_path
 
 
+@pytest.mark.row("C1")
 @every
 @given(value=hostile)
 @example("")
@@ -139,6 +140,7 @@ def test_no_value_crashes_or_warns_twice_or_is_told(name: str, read: Read, value
     assert all(name in warning for warning in warnings)
 
 
+@pytest.mark.row("C1")
 @numbers
 @given(value=hostile)
 @example("0")
@@ -157,6 +159,7 @@ def test_no_value_leaves_the_limits(
         assert chosen > 0
 
 
+@pytest.mark.row("C1")
 @numbers
 @pytest.mark.parametrize("value", INVALID)
 def test_invalid_value_is_the_default(
@@ -167,6 +170,7 @@ def test_invalid_value_is_the_default(
     assert len(warnings) == (1 if value.strip() else 0)
 
 
+@pytest.mark.row("C1")
 @numbers
 def test_value_above_the_limit_is_the_limit(
     name: str, read: Read, default: float, smallest: float, greatest: float
@@ -198,6 +202,7 @@ def test_fractions_are_taken_where_they_make_sense() -> None:
         assert config.max_tool_iterations() == 10
 
 
+@pytest.mark.row("C1")
 @pytest.mark.parametrize(
     "name",
     [name for name, *_ in NUMBERS] + [name for name, _ in OTHERS],
@@ -211,6 +216,7 @@ def test_warning_names_the_variable_and_not_the_value(name: str) -> None:
     assert "canary" not in warnings[0]
 
 
+@pytest.mark.row("C5")
 def test_each_reading_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.max_tool_iterations() == 10
     monkeypatch.setenv("AETHER_MAX_TOOL_ITERATIONS", "3")
@@ -219,6 +225,7 @@ def test_each_reading_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.max_tool_iterations() == 10
 
 
+@pytest.mark.row("C2")
 @pytest.mark.parametrize("value", ["0", "false", "no", "off", "FALSE", " Off ", "NO"])
 def test_parallel_tools_can_be_switched_off(value: str) -> None:
     with setting("AETHER_PARALLEL_TOOLS", value) as warnings:
@@ -226,6 +233,7 @@ def test_parallel_tools_can_be_switched_off(value: str) -> None:
     assert warnings == []
 
 
+@pytest.mark.row("C2")
 @pytest.mark.parametrize(("value", "warned"), [("1", 0), ("true", 0), ("", 0), ("2", 1), ("nö", 1)])
 def test_parallel_tools_are_on_otherwise(value: str, warned: int) -> None:
     with setting("AETHER_PARALLEL_TOOLS", value) as warnings:
@@ -246,6 +254,7 @@ def test_depth_of_delegation_may_be_none() -> None:
     assert warnings == []
 
 
+@pytest.mark.row("C1")
 async def test_tool_turns_of_the_environment_hold_and_are_never_endless(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -122,6 +122,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.row("T6")
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("slow_subscribers", [False, True])
 @pytest.mark.parametrize("flow", [ask, stream, leave, ask_in_session, stream_in_session])
@@ -144,7 +145,11 @@ async def _cancel_after(
     """Whether the run was still under way, and so was cancelled."""
     transport = Suspending()
     config = ProviderConfig(
-        "openai", model="m", api_key="a-key", transport=transport, options={"api": "chat"}
+        "openai",
+        model="m",
+        api_key="sk-canary-0123456789",
+        transport=transport,
+        options={"api": "chat"},
     )
     seen: list[Event] = []
 

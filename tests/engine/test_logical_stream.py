@@ -114,6 +114,7 @@ async def test_stream_text_yields_no_empty_deltas() -> None:
     assert "".join(texts) == "Let me see.It is pong."
 
 
+@pytest.mark.row("E6")
 async def test_events_of_a_stream_with_tools_follow_the_grammar() -> None:
     async with Aether(FakeProvider(responses=[TOOL_TURN, LAST_TURN])) as client:
         seen = record(client)

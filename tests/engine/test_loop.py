@@ -37,6 +37,7 @@ def results(request: LLMRequest) -> list[str]:
     return [message.text for message in request.messages if message.role == "tool"]
 
 
+@pytest.mark.row("T13")
 async def test_results_are_fed_back_in_the_order_of_the_calls() -> None:
     second_done = asyncio.Event()
 
@@ -55,6 +56,7 @@ async def test_results_are_fed_back_in_the_order_of_the_calls() -> None:
     assert [(m.tool_call_id, m.text) for m in tool_messages] == [("c0", "1"), ("c1", "2")]
 
 
+@pytest.mark.row("C2")
 @pytest.mark.parametrize("how", ["argument", "0", "false", "no", "OFF"])
 async def test_sequential_calls_never_overlap(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     running = overlaps = 0
@@ -77,6 +79,7 @@ async def test_sequential_calls_never_overlap(how: str, monkeypatch: pytest.Monk
     assert results(fake.requests[1]) == ["ok"] * 3
 
 
+@pytest.mark.row("T1")
 async def test_one_failing_tool_leaves_its_siblings_alone() -> None:
     async def bad() -> str:
         raise RuntimeError("broken")
@@ -96,6 +99,7 @@ async def test_one_failing_tool_leaves_its_siblings_alone() -> None:
     assert fine.text == "fine"
 
 
+@pytest.mark.row("T14")
 async def test_the_loop_stops_after_the_last_allowed_turn() -> None:
     fake = FakeProvider(responses=[calling(("ping", {}))] * 5)
 
@@ -112,6 +116,7 @@ async def test_the_loop_stops_after_the_last_allowed_turn() -> None:
     assert raised.value.usage.input_tokens == 30
 
 
+@pytest.mark.row("T14")
 async def test_the_number_of_turns_comes_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,6 +132,7 @@ async def test_the_number_of_turns_comes_from_the_environment(
     assert len(fake.requests) == 2
 
 
+@pytest.mark.row("T7")
 async def test_calls_of_a_turn_that_was_cut_off_are_not_run() -> None:
     ran: list[str] = []
 
@@ -145,6 +151,7 @@ async def test_calls_of_a_turn_that_was_cut_off_are_not_run() -> None:
     assert "cut off" in told.text
 
 
+@pytest.mark.row("T9")
 async def test_a_registered_tool_that_is_not_offered_is_not_run(aether_registry: Any) -> None:
     from aether import register_tool
 
@@ -165,6 +172,7 @@ async def test_a_registered_tool_that_is_not_offered_is_not_run(aether_registry:
     assert "ping" in results(fake.requests[1])[0]
 
 
+@pytest.mark.row("T7")
 async def test_arguments_that_are_no_object_are_told_to_the_model_and_not_run() -> None:
     ran: list[int] = []
 
@@ -206,6 +214,7 @@ async def test_a_choice_that_cannot_be_is_refused_before_anything_is_sent(
     assert fake.requests == []
 
 
+@pytest.mark.row("T13")
 async def test_too_many_calls_in_one_turn_are_an_error() -> None:
     ran: list[int] = []
 
@@ -220,6 +229,7 @@ async def test_too_many_calls_in_one_turn_are_an_error() -> None:
     assert ran == []
 
 
+@pytest.mark.row("T6")
 async def test_cancelling_a_run_ends_all_its_tools_first() -> None:
     started = asyncio.Event()
     ended: list[str] = []
@@ -243,6 +253,7 @@ async def test_cancelling_a_run_ends_all_its_tools_first() -> None:
         assert sorted(ended) == ["a", "b"]
 
 
+@pytest.mark.row("T6")
 async def test_cancelling_twice_still_ends_the_tools() -> None:
     started, hurry = asyncio.Event(), asyncio.Event()
     ended: list[int] = []
@@ -303,6 +314,7 @@ def make_tools() -> list[Callable[..., Any]]:
     return [value, error, slow]
 
 
+@pytest.mark.row("T13")
 @settings(max_examples=60, deadline=None)
 @given(turns=turns, parallel=st.booleans(), streaming=st.booleans(), limit=st.integers(1, 5))
 def test_every_transcript_pairs_calls_and_results(

@@ -176,6 +176,7 @@ def test_what_cannot_be_called_cannot_subscribe() -> None:
         EventBus().subscribe(REQUEST_START, wrong)
 
 
+@pytest.mark.row("E6")
 async def test_run_with_tools_tells_its_steps_in_order() -> None:
     client = Aether(FakeProvider(responses=[calling("ping"), "done"]))
     seen = record(client.events)
@@ -191,6 +192,7 @@ async def test_run_with_tools_tells_its_steps_in_order() -> None:
     assert [event.turn for event in seen] == [1, 1, 1, 1, 2, 2]
 
 
+@pytest.mark.row("E6")
 async def test_stream_with_tools_starts_and_ends_once_and_tells_no_requests() -> None:
     client = Aether(FakeProvider(responses=[calling("ping"), "done"]))
     seen = record(client.events)
@@ -270,7 +272,7 @@ async def test_request_and_response_are_those_of_the_call() -> None:
     assert start.request is not None
     assert [message.text for message in start.request.messages] == ["hi"]
     assert complete.request == start.request == fake.requests[0]
-    assert complete.response is response
+    assert complete.response == response
 
 
 async def test_second_turns_request_has_the_results_of_the_first() -> None:
@@ -342,6 +344,7 @@ async def test_tool_events_carry_call_and_result() -> None:
     assert "nobody" in told[5].result.content
 
 
+@pytest.mark.row("E5")
 @pytest.mark.parametrize(
     "field", ["name", "run_id", "request", "response", "chunk", "call", "error", "cancelled"]
 )
@@ -353,6 +356,7 @@ def test_event_is_frozen(field: str) -> None:
         event.more = 1  # type: ignore[attr-defined]  # that there is no such field is the point
 
 
+@pytest.mark.row("E5")
 async def test_payloads_are_frozen() -> None:
     client = Aether(FakeProvider(responses=[calling("ping"), "done"]))
     seen = record(client.events)
@@ -370,6 +374,7 @@ async def test_payloads_are_frozen() -> None:
                     setattr(payload, attribute, "changed")
 
 
+@pytest.mark.row("E5")
 async def test_chunk_that_a_subscriber_changes_is_not_the_readers() -> None:
     def change(event: Event) -> None:
         assert event.chunk is not None
@@ -399,6 +404,7 @@ async def test_events_of_one_run_share_an_id_that_no_other_has() -> None:
     assert not first & others
 
 
+@pytest.mark.row("E6")
 async def test_call_id_ties_a_start_to_its_end() -> None:
     client = Aether(everything_script())
     seen = record(client.events)
@@ -449,6 +455,7 @@ async def test_delegated_run_names_its_parent_and_its_agent() -> None:
 # --- exactly one end --------------------------------------------------------------------------
 
 
+@pytest.mark.row("E6")
 async def test_cancelled_call_ends_once_with_an_error_event() -> None:
     client = Aether(Hanging())
     seen = record(client.events)
@@ -458,6 +465,7 @@ async def test_cancelled_call_ends_once_with_an_error_event() -> None:
     assert isinstance(seen[1].error, asyncio.CancelledError)
 
 
+@pytest.mark.row("E6")
 async def test_cancelled_stream_ends_once_with_an_error_event() -> None:
     client = Aether(Hanging())
     seen = record(client.events)
@@ -471,6 +479,7 @@ async def test_cancelled_stream_ends_once_with_an_error_event() -> None:
     assert seen[-1].cancelled
 
 
+@pytest.mark.row("E6")
 async def test_cancelled_tools_end_once_each() -> None:
     client = Aether(FakeProvider(responses=[calling("hanging", "hanging")]))
     seen = record(client.events)
@@ -480,6 +489,7 @@ async def test_cancelled_tools_end_once_each() -> None:
     assert all(event.cancelled for event in told[2:])
 
 
+@pytest.mark.row("E4")
 @pytest.mark.parametrize("start", list(TERMINAL))
 async def test_subscriber_of_a_start_that_cancels_the_run_leaves_one_end(start: str) -> None:
     client = Aether(FakeProvider(responses=[calling("ping"), "done"]))
@@ -506,6 +516,7 @@ async def test_subscriber_of_a_start_that_cancels_the_run_leaves_one_end(start: 
     assert sum(told.count(end) for end in TERMINAL[start]) == 1
 
 
+@pytest.mark.row("E4")
 @pytest.mark.parametrize("end", [REQUEST_COMPLETE, STREAM_COMPLETE, TOOL_COMPLETE])
 async def test_subscriber_of_an_end_that_cancels_the_run_adds_no_second_end(end: str) -> None:
     client = Aether(FakeProvider(responses=[calling("ping"), "done"]))
@@ -532,6 +543,7 @@ async def test_subscriber_of_an_end_that_cancels_the_run_adds_no_second_end(end:
     assert told.count(start) == sum(told.count(name) for name in TERMINAL[start]) == 1
 
 
+@pytest.mark.row("T2")
 def test_tool_that_ends_the_program_has_its_end_told() -> None:
     def leave() -> str:
         """Leave."""
@@ -547,6 +559,7 @@ def test_tool_that_ends_the_program_has_its_end_told() -> None:
 # --- subscribers ------------------------------------------------------------------------------
 
 
+@pytest.mark.row("E2")
 async def test_subscribers_are_awaited_in_the_order_of_subscription() -> None:
     client = Aether(FakeProvider())
     order: list[str] = []
@@ -638,6 +651,7 @@ FAILURES: list[BaseException] = [
 ]
 
 
+@pytest.mark.row("E1")
 @pytest.mark.parametrize("make", [_raises, _raises_later])
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("name", EVENT_NAMES)
@@ -662,6 +676,7 @@ class Unawaitable:
         raise ValueError("cannot be awaited")
 
 
+@pytest.mark.row("E1")
 async def test_awaitable_that_cannot_be_awaited_is_a_failing_subscriber(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -671,6 +686,7 @@ async def test_awaitable_that_cannot_be_awaited_is_a_failing_subscriber(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.row("E3")
 async def test_interrupt_in_a_subscriber_goes_through() -> None:
     client = Aether(FakeProvider())
     client.on(REQUEST_START)(_raises(KeyboardInterrupt()))
@@ -682,6 +698,7 @@ def test_subscriber_has_a_second() -> None:
     assert aether.events.SLOW_SUBSCRIBER_SECONDS == 1.0
 
 
+@pytest.mark.row("E2")
 @pytest.mark.parametrize("slow_event", [REQUEST_START, REQUEST_COMPLETE])
 async def test_slow_subscriber_goes_on_as_a_task(
     slow_event: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -707,6 +724,7 @@ async def test_slow_subscriber_goes_on_as_a_task(
     assert heard == ["begun", "next", "ended"]
 
 
+@pytest.mark.row("E2")
 async def test_slow_subscriber_that_fails_later_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -725,6 +743,7 @@ async def test_slow_subscriber_that_fails_later_is_logged(
     assert [entry.levelname for entry in caplog.records] == ["WARNING", "ERROR"]
 
 
+@pytest.mark.row("E2")
 async def test_subscribers_after_one_during_which_the_run_is_cancelled_hear_all_the_same() -> None:
     client = Aether(FakeProvider())
     order: list[str] = []
@@ -747,6 +766,7 @@ async def test_subscribers_after_one_during_which_the_run_is_cancelled_hear_all_
     assert order.index("next") < order.index("last")
 
 
+@pytest.mark.row("E4")
 async def test_subscriber_may_unsubscribe_itself_and_subscribe_others_meanwhile() -> None:
     client = Aether(FakeProvider())
     heard: list[str] = []
@@ -764,6 +784,7 @@ async def test_subscriber_may_unsubscribe_itself_and_subscribe_others_meanwhile(
     assert heard == ["once", "peer", "peer", "new"]
 
 
+@pytest.mark.row("E4")
 async def test_subscriber_may_ask_the_client() -> None:
     client = Aether(FakeProvider())
     answers: list[str] = []
@@ -779,6 +800,7 @@ async def test_subscriber_may_ask_the_client() -> None:
     assert client.usage.total_requests == 3
 
 
+@pytest.mark.row("E4")
 async def test_subscriber_may_close_the_client() -> None:
     client = Aether(FakeProvider())
 
@@ -789,6 +811,7 @@ async def test_subscriber_may_close_the_client() -> None:
     assert await client.ask("hi") == "hello"
 
 
+@pytest.mark.row("E7")
 async def test_without_subscribers_no_event_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     import aether.engine.context
 

@@ -221,6 +221,7 @@ class TestAnswers:
         assert "ignore" not in result
 
 
+@pytest.mark.row("X9")
 class TestLimits:
     @pytest.fixture(autouse=True)
     def ten_bytes(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,6 +317,7 @@ class TestLimits:
         assert (transport.open, transport.closed) == (0, 1)
 
 
+@pytest.mark.row("X6")
 class TestRedirects:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     async def test_a_redirect_to_another_public_site_is_followed(self, status: int) -> None:
@@ -390,6 +392,7 @@ class TestRedirects:
         assert requests == ["https://example.com/"]
 
 
+@pytest.mark.row("X5", "X7")
 class TestGuard:
     async def refuses(self, url: str) -> str:
         message, requests = await refused(url, {})

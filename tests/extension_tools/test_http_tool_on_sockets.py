@@ -4,8 +4,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ import pytest
 from aether.errors import ToolError
 from aether.extensions.tools._addresses import check_public_address
 from aether.extensions.tools.http import HTTPGetter
-
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+from tests.extension_tools.web_server import Server, serving
 
 LOOPBACK_SPELLINGS = """
     127.0.0.1 127.0.0.2 127.1 127.0.1 0 0.0.0.0 2130706433 0x7f000001 0x7f.1 0x7f.0.0.1 0177.0.0.1
@@ -33,63 +31,17 @@ ODD_CHARACTERS = [
 ]
 
 
-class Server:
-    """A server of scripted bytes on loopback that knows who came and who left."""
-
-    def __init__(self) -> None:
-        self.accepted = 0
-        self.requests: list[str] = []
-        self.port = 0
-        self._left: list[asyncio.Event] = []
-        self.answers: dict[str, Answer] = {}
-
-    def page(self, path: str, head: str, body: bytes = b"") -> None:
-        async def answer(writer: asyncio.StreamWriter) -> None:
-            writer.write(f"HTTP/1.1 {head}\r\n\r\n".encode() + body)
-
-        self.answers[path] = answer
-
-    def text(self, path: str, body: str) -> None:
-        self.page(path, f"200 OK\r\nContent-Length: {len(body)}", body.encode())
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        left = asyncio.Event()
-        self._left.append(left)
-        try:
-            while (line := await reader.readline()) and (path := line.split()[1].decode()):
-                request = line + await reader.readuntil(b"\r\n\r\n")
-                self.requests.append(request.decode().lower())
-                await self.answers[path](writer)
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-            left.set()
-
-    async def everybody_left(self) -> None:
-        async with asyncio.timeout(2):
-            for left in self._left:
-                await left.wait()
-
-
-@asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
-    server = Server()
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listener.close()
-        await server.everybody_left()
-
-
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     async with serving() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+async def no_thread_stays() -> AsyncIterator[None]:
+    """The event loop looks names up in threads, which would idle until it is closed."""
+    yield
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 @pytest.fixture(params=["aiohttp", "httpx"], autouse=True)
@@ -129,6 +81,7 @@ async def test_no_connection_is_left_behind(server: Server) -> None:
     await server.everybody_left()
 
 
+@pytest.mark.row("X1", "X2", "X3", "X8")
 @pytest.mark.parametrize("host", LOOPBACK_SPELLINGS + ODD_CHARACTERS)
 async def test_no_spelling_of_this_machine_is_connected_to(server: Server, host: str) -> None:
     server.text("/", "reached")
@@ -137,6 +90,7 @@ async def test_no_spelling_of_this_machine_is_connected_to(server: Server, host:
     assert server.accepted == 0
 
 
+@pytest.mark.row("X5", "X8")
 @pytest.mark.parametrize(
     "then",
     [["127.0.0.1"], ["127.0.0.1", "127.0.0.2"], ["::1", "127.0.0.1"], ["127.0.0.1", "1.1.1.1"]],
@@ -174,6 +128,7 @@ async def test_a_name_that_changes_its_answer_is_not_connected_to(
     assert len(asked) == 2
 
 
+@pytest.mark.row("X6", "X8")
 async def test_a_redirect_to_a_private_address_is_not_connected_to(server: Server) -> None:
     async with serving() as inside:
         inside.text("/", "reached")
@@ -192,6 +147,7 @@ async def test_a_redirect_to_a_private_address_is_not_connected_to(server: Serve
         assert server.accepted == 1
 
 
+@pytest.mark.row("X6")
 async def test_a_redirect_carries_nothing_over(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +165,7 @@ async def test_a_redirect_carries_nothing_over(
         assert "referer" not in request
 
 
+@pytest.mark.row("X10")
 async def test_a_proxy_of_the_environment_is_not_used(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +177,7 @@ async def test_a_proxy_of_the_environment_is_not_used(
         assert proxy.accepted == 0
 
 
+@pytest.mark.row("X9")
 async def test_an_endless_body_is_cut_and_its_connection_closed(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +195,7 @@ async def test_an_endless_body_is_cut_and_its_connection_closed(
     await server.everybody_left()
 
 
+@pytest.mark.row("X9")
 async def test_a_body_shorter_than_it_says_is_an_error(server: Server) -> None:
     async def short(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it")
@@ -247,6 +206,7 @@ async def test_a_body_shorter_than_it_says_is_an_error(server: Server) -> None:
         await fetch(server)
 
 
+@pytest.mark.row("X9")
 @pytest.mark.parametrize("silent", ["before the headers", "in the headers", "in the body"])
 async def test_a_silent_server_is_left_after_the_time_limit(
     server: Server, monkeypatch: pytest.MonkeyPatch, silent: str
@@ -267,6 +227,7 @@ async def test_a_silent_server_is_left_after_the_time_limit(
     await server.everybody_left()
 
 
+@pytest.mark.row("X9")
 async def test_a_bomb_is_not_unpacked_beyond_the_limit(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,7 @@ def test_the_spelling_is_final(url: str) -> None:
     assert parse_web_url(once.text) == once
 
 
+@pytest.mark.row("X3", "X4", "X7")
 @pytest.mark.parametrize("url", REFUSED)
 def test_a_url_that_parsers_may_read_otherwise_is_refused(url: str) -> None:
     with pytest.raises(ToolError, match="http_get refuses this URL"):
@@ -215,6 +216,7 @@ def test_a_reference_is_read_relative_to_its_base(location: str, text: str) -> N
     assert parse_web_url(location, base="https://example.com/a/b?q=1").text == text
 
 
+@pytest.mark.row("X4", "X6")
 @pytest.mark.parametrize(
     "location",
     [
@@ -289,6 +291,7 @@ _PIECES = st.sampled_from(
 )
 
 
+@pytest.mark.row("X4")
 @given(st.one_of(st.lists(_PIECES, max_size=8).map("".join), st.text(max_size=40)))
 def test_any_text_is_refused_or_read_by_all_alike(text: str) -> None:
     httpx2 = pytest.importorskip("httpx2")

@@ -55,6 +55,7 @@ async def get(transport: Transport, url: str, **options: Any) -> HTTPResponse:
     return await transport.request("GET", url, **options)
 
 
+@pytest.mark.row("N20")
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
 async def test_a_proxy_of_the_environment_is_used(
     variable: str, monkeypatch: pytest.MonkeyPatch
@@ -112,6 +113,7 @@ async def test_a_proxy_gets_its_password_and_no_checked_request(
             assert (proxy.accepted, server.accepted) == (1, 2)
 
 
+@pytest.mark.row("N20")
 async def test_a_proxy_that_aiohttp_does_not_know_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

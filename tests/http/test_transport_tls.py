@@ -118,6 +118,7 @@ async def test_a_call_cancelled_before_the_head_does_not_wait_for_the_goodbye(
             assert await asyncio.to_thread(server.left.wait, 5)
 
 
+@pytest.mark.row("N3")
 async def test_a_certificate_that_is_not_trusted_is_not_worth_another_try(
     make_transport: Callable[[], Transport],
 ) -> None:
@@ -133,6 +134,7 @@ async def test_a_certificate_that_is_not_trusted_is_not_worth_another_try(
     assert not raised.value.retryable
 
 
+@pytest.mark.row("N3")
 async def test_a_server_without_tls_is_told_from_one_that_is_away(
     make_transport: Callable[[], Transport],
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aether.llm.contracts import LLMRequest, LLMResponse, Message, StreamChunk
@@ -93,12 +94,16 @@ class WithoutStream:
 
 
 class Clock:
-    """Virtual time: it passes while `run` finds nothing else to do than to wait."""
+    """Virtual time: it passes while `run` finds nothing else to do than to wait.
+
+    `sleep` and `timeout` are those of `asyncio`, in this time. `wait` is a sleep that is not noted:
+    not one of what is tested, but of those around it.
+    """
 
     def __init__(self, now: float = 1000.0) -> None:
         self.now = now
         self.sleeps: list[float] = []
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
     def __call__(self) -> float:
@@ -106,20 +111,40 @@ class Clock:
 
     async def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
+        await self.wait(seconds)
+
+    async def wait(self, seconds: float) -> None:
         woken = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.now + seconds, next(self._order), woken))
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        self._call_later(seconds, wake)
         await woken
+
+    def timeout(self, seconds: float) -> asyncio.Timeout:
+        limit, loop = asyncio.timeout(None), asyncio.get_running_loop()
+
+        def expire() -> None:
+            with suppress(RuntimeError):  # what it limits has ended
+                limit.reschedule(loop.time())
+
+        self._call_later(seconds, expire)
+        return limit
+
+    def _call_later(self, seconds: float, call: Callable[[], Any]) -> None:
+        heapq.heappush(self._due, (self.now + seconds, next(self._order), call))
 
     async def run(self, *work: Awaitable[Any]) -> list[Any]:
         """Run together, in virtual time, what is to be awaited. Exceptions are results."""
         tasks = [asyncio.ensure_future(item) for item in work]
         await self.settle()
         while not all(task.done() for task in tasks):
-            assert self._sleepers, "nothing sleeps, and yet it does not end"
-            due, _, woken = heapq.heappop(self._sleepers)
+            assert self._due, "nothing sleeps, and yet it does not end"
+            due, _, call = heapq.heappop(self._due)
             self.now = max(self.now, due)
-            if not woken.done():
-                woken.set_result(None)
+            call()
             await self.settle()
         return await asyncio.gather(*tasks, return_exceptions=True)
 

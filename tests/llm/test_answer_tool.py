@@ -188,7 +188,7 @@ def test_the_schema_joins_the_first_system_message() -> None:
 
 
 def provider(transport: Any, vendor: str = "groq") -> OpenAICompatibleProvider:
-    return OpenAICompatibleProvider("key", "m", vendor=vendor, transport=transport)
+    return OpenAICompatibleProvider("sk-canary-0123456789", "m", vendor=vendor, transport=transport)
 
 
 def wire_call(arguments: str, name: str = "answer", index: int = 0) -> dict[str, Any]:

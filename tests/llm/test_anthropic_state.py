@@ -42,7 +42,7 @@ def answer(*content: Any, stop: str = "end_turn", **fields: Any) -> dict[str, An
 class Conversation:
     def __init__(self, transport: ScriptedTransport, model: str = UNBOUND) -> None:
         self.transport = transport
-        self.provider = AnthropicProvider("sk-ant-test", model, transport=transport)
+        self.provider = AnthropicProvider("sk-ant-canary-0123456789", model, transport=transport)
         self.messages = [Message("user", "What is 1 + 2?")]
 
     async def ask(self, *content: Any, stop: str = "end_turn", **fields: Any) -> LLMResponse:
@@ -184,7 +184,7 @@ async def test_thinking_that_no_one_signed_goes_back_to_models_that_sign_none(
     conversation.messages += [stored(response.message), RESULT]
     sent = await conversation.sent_back()
     assert sent[1] == ("assistant", [unsigned, TEXT, CALL])
-    conversation.provider = AnthropicProvider("sk-ant-test", UNBOUND, transport=transport)
+    conversation.provider = AnthropicProvider("sk-ant-canary-0123456789", UNBOUND, transport=transport)
     sent = await conversation.sent_back()
     assert sent[1] == ("assistant", [TEXT, CALL])
 

@@ -58,10 +58,23 @@ def _from(cause: Exception) -> ProviderError:
     return error
 
 
+def _unfit(**fields: Any) -> InputError:
+    """What making a response of values that do not fit raises in a third party's provider."""
+    with pytest.raises(InputError) as caught:
+        LLMResponse(**{"text": "It is 42.", "model": MODEL, **fields})
+    return caught.value
+
+
+class TheirError(ProviderError):
+    """A third party's own class of errors."""
+
+
 FAILURES = [
     ProviderConnectionError("reset"),
     ProviderConnectionError("bad certificate", retryable=False),
     RequestTimeoutError("slow"),
+    RequestTimeoutError("the call's deadline has come", kind="deadline"),
+    RequestTimeoutError("x-should-retry: false", status=408, retryable=False),
     OverloadedError("busy", status=529),
     ServerError("no", status=500),
     ServerError("x-should-retry: false", status=500, retryable=False),
@@ -70,6 +83,10 @@ FAILURES = [
     ProtocolError("an HTML page"),
     ProviderError("conflict", status=409, retryable=True),
     ProviderError("nobody knows"),
+    TheirError("bad gateway", status=502),
+    _unfit(text=None),
+    _unfit(input_tokens="many"),
+    _unfit(tool_calls=[{"id": "1", "name": 7, "arguments": {}}]),
     ConnectionResetError("reset"),
     TimeoutError("slow"),
     OSError("no route"),
@@ -83,11 +100,16 @@ NEUTRAL = [
     NotFoundError("no", status=404),
     BadRequestError("no", status=400),
     BadRequestError("no", status=422),
+    BadRequestError("conflict", status=409, retryable=True),
+    BadRequestError("too early", status=425, retryable=True),
     ContextLengthError("no", status=400),
     ContentFilterError("no"),
     RateLimitError("no", status=429),
     QuotaExceededError("no", status=429),
     ProviderError("teapot", status=418),
+    TheirError("teapot", status=418),
+    RequestTimeoutError("nothing was sent", kind="deadline", attempts=0),
+    StreamInterruptedError("the answer was coming", kind="deadline"),
     _broken_off(RateLimitError("no")),
     InputError("no"),
     CircuitOpenError("another one", retry_after=1.0),
@@ -139,6 +161,23 @@ class TestOpening:
         await fail(stack, 1)
         assert stack.state(MODEL) == "open"
 
+    @pytest.mark.parametrize("answer", [None, "It is 42.", {"text": "It is 42."}])
+    async def test_what_is_no_response_is_a_failure(self, answer: Any) -> None:
+        class Wrong:
+            async def complete(self, request: LLMRequest, /) -> Any:
+                return answer
+
+            async def stream(self, request: LLMRequest, /) -> Any:
+                yield answer
+
+        for stream in (False, True):
+            stack = breaking(Wrong(), Clock(), failure_threshold=1)
+            if stream:
+                assert [chunk async for chunk in stack.stream(a_request())] == [answer]
+            else:
+                assert await stack.complete(a_request()) == answer
+            assert stack.state(MODEL) == "open"
+
     async def test_a_success_begins_the_count_anew(self) -> None:
         script: list[Any] = [ServerError("no"), an_answer()] * 2
         stack = breaking(Scripted(*script), Clock())
@@ -179,6 +218,13 @@ class TestOpening:
             "closed",
         )
 
+    async def test_a_request_without_a_model_is_one_to_the_default_model(self) -> None:
+        stack = breaking(Scripted(ServerError("no"), default_model=MODEL), Clock())
+        for model in (None, MODEL):
+            with pytest.raises(ServerError):
+                await stack.complete(a_request(model=model))
+        assert (stack.state(), stack.state(MODEL)) == ("open", "open")
+
     async def test_models_without_end_take_no_memory_without_end(self) -> None:
         stack = breaking(Scripted(an_answer()), Clock())
         for number in range(1000):
@@ -216,9 +262,10 @@ class TestHalfOpen:
             return an_answer()
 
         stack, provider = await half_open(clock, answer_late)
-        results = await clock.run(*(stack.complete(a_request()) for _ in range(1000)))
+        callers = (stack.complete(a_request()) for _ in range(10_000))
+        results = await clock.run(*callers)
         refused = [result for result in results if isinstance(result, CircuitOpenError)]
-        assert (len(refused), provider.calls) == (999, 3)
+        assert (len(refused), provider.calls) == (9_999, 3)
         assert all(error.retry_after > 0 for error in refused)
         assert stack.state(MODEL) == "closed"
 

@@ -1,12 +1,15 @@
 """The circuit breaker against a small model of it: any calls, in any order, ending at any time.
 
-No event loop runs: a call is a coroutine that is stepped by hand, so that Hypothesis decides which
-call goes on, and when.
+No event loop runs: a call is a coroutine that is stepped by hand, so that Hypothesis, or a seed,
+decides which call goes on, and when. A call may end when its circuit has long changed, or never.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import random
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -16,21 +19,33 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from aether.errors import BadRequestError, CircuitOpenError, RateLimitError, ServerError
+from aether.errors import (
+    BadRequestError,
+    CircuitOpenError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+)
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
+from aether.llm.call import Admission
 from aether.llm.contracts import LLMRequest, LLMResponse
 from tests.llm.scripted import MODEL, a_request, an_answer, deltas
 
 THRESHOLD, PAUSE, LONGEST, PROBE_TIMEOUT = 2, 10.0, 35.0, 60.0
+SIMULATIONS = int(os.environ.get("BREAKER_SIMULATIONS", "1000"))
 
 ENDINGS: dict[str, BaseException] = {
     "fail": ServerError("no"),
     "foreign": ConnectionResetError("no"),
+    "late": RequestTimeoutError("no", kind="deadline"),
     "refused": BadRequestError("no"),
     "limited": RateLimitError("no"),
+    "exhausted": QuotaExceededError("no"),
+    "not sent": RequestTimeoutError("no", kind="deadline", attempts=0),
     "cancelled": asyncio.CancelledError(),
 }
-FAILING = {"fail", "foreign"}
+FAILING = {"fail", "foreign", "late", "wrong"}
 
 
 class Suspended:
@@ -43,21 +58,31 @@ class Suspended:
 class Hanging:
     """A provider whose calls end when, and as, the test says."""
 
-    in_flight = 0
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.answer: Any = an_answer()
+        """What the next call to end gives."""
+        self.asked: LLMRequest | None = None
+        """The latest request."""
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         self.in_flight += 1
+        self.asked = request
         try:
             await Suspended()
         finally:
             self.in_flight -= 1
-        return an_answer()
+        answer: LLMResponse = self.answer
+        return answer
 
     async def stream(self, request: LLMRequest, /) -> Any:
         self.in_flight += 1
+        self.asked = request
         try:
             await Suspended()
             for chunk in deltas("It is ", "42."):
+                if chunk.is_final and self.answer is None:
+                    return
                 yield chunk
         finally:
             self.in_flight -= 1
@@ -116,7 +141,9 @@ class Call:
     era: int
     work: Any
     """What is suspended inside the provider."""
-    stream: Any = None
+    stream: Any
+    admission: Admission
+    """What the layers inside were told."""
 
 
 def resume(work: Any) -> Any:
@@ -160,10 +187,17 @@ class CircuitBreakerMachine(RuleBasedStateMachine):
         if era is None:
             with pytest.raises(CircuitOpenError) as caught:
                 work.send(None)
+            if self.model.seen() == "open":
+                assert caught.value.retry_after == self.model.opens_at - self.model.now
             assert caught.value.retry_after > 0
             return None
         work.send(None)
-        return Call(era, work, stream)
+        request = self.provider.asked
+        assert request is not None
+        assert request.context is not None
+        assert request.context.admission is not None
+        assert request.context.admission.probe == (self.model.state == "half_open")
+        return Call(era, work, stream, request.context.admission)
 
     @rule(call=consumes(calls))
     def succeed(self, call: Call) -> None:
@@ -176,6 +210,29 @@ class CircuitBreakerMachine(RuleBasedStateMachine):
             with pytest.raises(StopAsyncIteration):
                 resume(call.stream.__anext__())
         self.settle(call, "ok")
+
+    @rule(call=consumes(calls))
+    def answer_wrongly(self, call: Call) -> None:
+        """With what is no response, or with a stream that has no final chunk."""
+        self.provider.answer = None
+        if call.stream is None:
+            assert resume(call.work) is None
+        else:
+            resume(call.work)
+            resume(call.stream.__anext__())
+            with pytest.raises(StopAsyncIteration):
+                resume(call.stream.__anext__())
+        self.provider.answer = an_answer()
+        self.settle(call, "wrong")
+
+    @rule(call=calls)
+    def ask_again(self, call: Call) -> None:
+        """A retry inside asks whether its next attempt may start: not if the circuit changed."""
+        if call.era == self.model.era:
+            call.admission.check()
+        else:
+            with pytest.raises(CircuitOpenError):
+                call.admission.check()
 
     @rule(call=consumes(calls), ending=st.sampled_from(sorted(ENDINGS)))
     def fail(self, call: Call, ending: str) -> None:
@@ -215,6 +272,10 @@ class CircuitBreakerMachine(RuleBasedStateMachine):
         assert self.stack.state(MODEL) == self.model.seen()
 
     @invariant()
+    def it_has_counted_as_many_failures(self) -> None:
+        assert self.stack._circuits[MODEL]._failures == self.model.failures
+
+    @invariant()
     def only_what_was_let_through_is_under_way(self) -> None:
         assert self.provider.in_flight == len(self.in_flight)
 
@@ -224,6 +285,13 @@ class CircuitBreakerMachine(RuleBasedStateMachine):
         assert self.model.state == "closed" or len(current) <= 1
 
     def teardown(self) -> None:
+        """Whatever has happened, and whatever never ends: a provider that is well is found so."""
+        self.model.now += LONGEST + PROBE_TIMEOUT
+        call = self.begin(streamed=False)
+        assert call is not None, "the breaker is wedged"
+        self.in_flight.append(call)
+        self.succeed(call)
+        assert self.stack.state(MODEL) == "closed"
         for call in self.in_flight:
             with pytest.raises(asyncio.CancelledError):
                 call.work.throw(asyncio.CancelledError())
@@ -231,3 +299,41 @@ class CircuitBreakerMachine(RuleBasedStateMachine):
 
 TestCircuitBreakerModel = CircuitBreakerMachine.TestCase
 TestCircuitBreakerModel.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+
+
+def simulate(seed: int) -> None:
+    """Dozens of callers of one circuit, some of whom never end."""
+    chance, machine = random.Random(seed), CircuitBreakerMachine()
+    for _ in range(chance.randrange(5, 40)):
+        if not machine.in_flight or chance.random() < 0.4:
+            machine.arrive(chance.choices([True, False], k=chance.randrange(1, 5)))
+        elif chance.random() < 0.3:
+            machine.wait(chance.choice([1.0, PAUSE, LONGEST, PROBE_TIMEOUT]))
+        else:
+            call = chance.choice(machine.in_flight)
+            how = chance.randrange(6)
+            if how == 0:
+                machine.succeed(call)
+            elif how == 1:
+                machine.answer_wrongly(call)
+            elif how == 2:
+                machine.ask_again(call)
+            elif how == 3:
+                machine.leave(call, chance.randrange(1, 4))
+            else:
+                machine.fail(call, chance.choice(sorted(ENDINGS)))
+        machine.it_is_in_the_same_state()
+        machine.it_has_counted_as_many_failures()
+        machine.at_most_one_probe_counts()
+    machine.teardown()
+
+
+def test_no_breaker_of_many_is_ever_wedged(caplog: pytest.LogCaptureFixture) -> None:
+    """`BREAKER_SIMULATIONS=100000` is the long tier; the error of a seed that fails names it."""
+    caplog.set_level(logging.CRITICAL, "aether.llm")
+    for seed in range(SIMULATIONS):
+        try:
+            simulate(seed)
+        except BaseException as error:
+            error.add_note(f"The seed was {seed}.")
+            raise

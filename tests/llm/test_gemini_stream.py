@@ -264,6 +264,26 @@ async def test_with_code_execution_an_end_that_was_said_may_be_none(
     assert isinstance(error, StreamInterruptedError)
 
 
+@pytest.mark.row("S1")
+@pytest.mark.parametrize("form", ["events", "list"])
+async def test_an_end_before_the_result_of_the_server_s_code_is_none(
+    transport: ScriptedTransport, form: str
+) -> None:
+    """Google says STOP with the code itself, and goes on when that has run."""
+    code = {"executableCode": {"language": "PYTHON", "code": "print(1)"}}
+    result = {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}}
+    begun = [piece("One: "), answer(code)]
+    for more, whole in (([], False), ([piece(result)], False), ([answer(result)], True)):
+        values = [*begun, *more]
+        transport.answers(sse(*values) if form == "events" else json.dumps(values).encode())
+        stream = provider(transport).stream(request())
+        if whole:
+            assert (await read(stream))[-1].finish_reason == "stop"
+        else:
+            with pytest.raises(StreamInterruptedError):
+                await read(stream)
+
+
 # Errors in a stream
 
 
@@ -463,7 +483,7 @@ VALUES = st.lists(
         st.just({"inlineData": {"mimeType": "image/png", "data": "iVBORw=="}}),
     ),
     max_size=6,
-)
+).map(lambda parts: [*parts, {"codeExecutionResult": {"output": "1"}}])  # of the code, if any
 
 
 def assembled(body: bytes, cuts: list[int]) -> tuple[list[StreamChunk], LLMResponse]:
@@ -493,7 +513,7 @@ def test_any_splitting_of_the_bytes_gives_the_same(parts: list[Any], cuts: list[
     ]
 
 
-@given(VALUES, st.lists(st.booleans(), min_size=6, max_size=6))
+@given(VALUES, st.lists(st.booleans(), min_size=7, max_size=7))
 def test_an_answer_is_the_same_in_one_chunk_and_in_many(parts: list[Any], ends: list[bool]) -> None:
     groups: list[list[Any]] = [[]]
     for part, ends_here in zip(parts, ends, strict=False):

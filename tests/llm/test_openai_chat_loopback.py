@@ -95,7 +95,7 @@ def connect(request: pytest.FixtureRequest) -> Callable[..., Any]:
     @asynccontextmanager
     async def connected(server: Server, **options: Any) -> AsyncIterator[OpenAIProvider]:
         made = OpenAIProvider(
-            "sk-key-0123456789", base_url=server.url, transport=request.param, **options
+            "sk-canary-0123456789", base_url=server.url, transport=request.param, **options
         )
         try:
             yield made
@@ -119,7 +119,7 @@ async def test_a_call_is_sent_and_answered(server: Server, connect: Callable[...
     assert response.request_id == "r1"
     (sent,) = server.requests
     assert sent.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
-    assert sent.lower().count(b"sk-key-0123456789") == 1
+    assert sent.lower().count(b"sk-canary-0123456789") == 1
 
 
 async def test_a_stream_in_pieces_of_one_byte_is_whole(

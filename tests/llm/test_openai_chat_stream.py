@@ -125,6 +125,7 @@ CUT_UP = [
 ]
 
 
+@pytest.mark.row("S20")
 @pytest.mark.parametrize(
     ("pieces", "calls"),
     [
@@ -199,6 +200,7 @@ def test_calls_are_put_together(
     assert {call.index for call in given_out} == set(range(len(calls)))
 
 
+@pytest.mark.row("S20")
 def test_calls_without_ids_get_ids_and_the_same_id_twice_is_told_apart() -> None:
     _, response = read(
         piece("{}", index=0, id="", name="add"),
@@ -395,6 +397,7 @@ def test_a_streamed_refusal_is_a_content_filter() -> None:
     assert response.message.provider_state == {"openai": {"refusal": "I won't"}}
 
 
+@pytest.mark.row("S19")
 def test_the_latest_usage_counts_wherever_it_stands() -> None:
     running = {**delta("a"), "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
     on_finish = {
@@ -428,6 +431,7 @@ def test_chunks_that_say_nothing_are_left_alone() -> None:
     assert [chunk.text for chunk in chunks] == ["x"]
 
 
+@pytest.mark.row("S16", "S17")
 def test_the_first_finish_counts_and_what_follows_is_left_out_with_one_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -466,6 +470,7 @@ def test_a_stream_without_a_finish_reason_is_interrupted_and_keeps_what_came(
     assert partial.tool_calls[0].invalid_arguments is not None
 
 
+@pytest.mark.row("S2")
 def test_a_server_known_to_leave_out_the_reason_ends_with_its_end_mark() -> None:
     ollama = VENDORS["ollama"]
     _, response = read(delta("x"), DONE, vendor=ollama)

@@ -65,6 +65,62 @@ def test_each_token_is_priced_once(
     ) == Decimal(out)
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "counts", "dollars"),
+    [
+        ("openai", "gpt-audio", {"input_audio_tokens": 500_000}, "27.25"),
+        ("openai", "gpt-audio", {"output_audio_tokens": 250_000}, "26"),
+        ("gemini", "gemini-2.5-flash", {"input_audio_tokens": 1_000_000}, "3.5"),
+        ("gemini", "gemini-2.5-flash-image", {"output_image_tokens": 1_000_000}, "30.3"),
+        ("gemini", "gemini-2.5-flash", {"input_image_tokens": 1_000_000}, "2.8"),
+    ],
+)
+def test_sound_and_images_have_their_own_price_where_there_is_one(
+    provider: str, model: str, counts: dict[str, int], dollars: str
+) -> None:
+    million = 1_000_000
+    cost = a_million(
+        provider, model, input_tokens=million, output_tokens=million, token_details=counts
+    )
+    assert cost == Decimal(dollars)
+
+
+def test_a_cache_that_is_kept_for_an_hour_is_dearer() -> None:
+    counts = {"input_tokens": 1000, "cache_write_tokens": 800}
+    short = PRICES.cost(entry("anthropic", "claude-sonnet-5-5", **counts))
+    for_an_hour = entry(
+        "anthropic",
+        "claude-sonnet-5-5",
+        **counts,
+        token_details={"cache_write_1h_tokens": 500},
+    )
+    assert short == (200 * Decimal(2) + 800 * Decimal("2.5")) / 1_000_000
+    assert PRICES.cost(for_an_hour) == short + 500 * (Decimal(4) - Decimal("2.5")) / 1_000_000
+
+
+def test_what_overlaps_in_a_way_that_was_not_told_is_not_priced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """How much of the sound came from the cache decides its price."""
+    counted = entry(
+        "gemini",
+        "gemini-2.5-flash",
+        input_tokens=1000,
+        cache_read_tokens=300,
+        token_details={"input_audio_tokens": 900},
+    )
+    with caplog.at_level(logging.WARNING, "aether.prices"):
+        assert PRICES.cost(counted) is None
+    [record] = caplog.records
+    assert "cannot be priced" in record.getMessage()
+
+
+def test_a_detail_that_nobody_knows_changes_nothing() -> None:
+    plain = entry("openai", "gpt-6-luna", input_tokens=1000)
+    strange = entry("openai", "gpt-6-luna", input_tokens=1000, token_details={"input_smells": 9})
+    assert PRICES.cost(strange) == PRICES.cost(plain)
+
+
 def test_a_large_call_is_priced_by_its_size() -> None:
     small = PRICES.cost(entry("anthropic", "claude-haiku-5-5", input_tokens=100_000))
     large = PRICES.cost(entry("anthropic", "claude-haiku-5-5", input_tokens=200_000))
@@ -114,7 +170,12 @@ def test_unknown_counts_are_not_priced() -> None:
     assert PRICES.cost(entry("openai", "gpt-6-luna")) is None
     assert PRICES.cost(entry("openai", "gpt-6-luna", output_tokens=1000)) == Decimal("0.0005")
     without_its_whole = entry(
-        "openai", "gpt-6-luna", output_tokens=1000, cache_read_tokens=500, reasoning_tokens=5
+        "openai",
+        "gpt-6-luna",
+        output_tokens=1000,
+        cache_read_tokens=500,
+        reasoning_tokens=5,
+        token_details={"input_audio_tokens": 9},
     )
     assert PRICES.cost(without_its_whole) == Decimal("0.0005")
 
@@ -127,6 +188,9 @@ def test_unknown_counts_are_not_priced() -> None:
         {"output_tokens": 10, "reasoning_tokens": 11},
         {"input_tokens": -1},
         {"input_tokens": 10, "cache_write_tokens": -1},
+        {"input_tokens": 10, "token_details": {"input_audio_tokens": 11}},
+        {"input_tokens": 10, "token_details": {"cache_write_1h_tokens": 1}},
+        {"input_tokens": 10, "token_details": {"input_image_tokens": -1}},
     ],
 )
 def test_counts_that_cannot_be_are_not_priced_and_logged(

@@ -74,7 +74,7 @@ REFUSALS = [
 def retrying(inner: Any, clock: Clock, **options: Any) -> RetryingProvider:
     """Retry in virtual time; `random` gives the longest wait unless it is told otherwise."""
     options = {"random": lambda: 1.0, **options}
-    return RetryingProvider(inner, clock=clock, sleep=clock.sleep, **options)
+    return RetryingProvider(inner, clock=clock, sleep=clock.sleep, timeout=clock.timeout, **options)
 
 
 async def outcome(clock: Clock, provider: RetryingProvider, **fields: Any) -> Any:
@@ -96,7 +96,7 @@ class TestWhatIsRetried:
     ) -> None:
         clock, provider = Clock(), Scripted(*[kind("no")] * failures, an_answer())
         result = await outcome(clock, retrying(provider, clock))
-        assert result == an_answer()
+        assert result == an_answer(attempts=failures + 1)
         assert provider.calls == failures + 1
         assert clock.sleeps == [0.5, 1.0][:failures]
 
@@ -117,7 +117,7 @@ class TestWhatIsRetried:
     async def test_the_error_is_asked_and_not_its_class(self) -> None:
         clock = Clock()
         willing = Scripted(ProviderError("conflict", status=409, retryable=True), an_answer())
-        assert await outcome(clock, retrying(willing, clock)) == an_answer()
+        assert await outcome(clock, retrying(willing, clock)) == an_answer(attempts=2)
         unwilling = Scripted(ServerError("x-should-retry: false", retryable=False))
         assert isinstance(await outcome(clock, retrying(unwilling, clock)), ServerError)
         assert (willing.calls, unwilling.calls) == (2, 1)
@@ -172,6 +172,70 @@ class TestForeignExceptions:
         assert (error.provider, error.model) == ("ollama", MODEL)
         assert error.attempts == provider.calls == calls
 
+    @pytest.mark.parametrize(
+        "fields",
+        [{"text": None}, {"input_tokens": "many"}, {"tool_calls": [{"id": "1", "name": 7}]}],
+    )
+    async def test_an_answer_of_values_that_do_not_fit_is_the_providers_fault(
+        self, fields: dict[str, Any]
+    ) -> None:
+        """It was sent and answered: the caller's input is not to blame, and it may have cost."""
+
+        class Careless:
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                return LLMResponse(**{"text": "It is 42.", "model": MODEL, **fields})
+
+        clock, context = Clock(), CallContext()
+        error = await outcome(clock, retrying(Careless(), clock, provider="acme"), context=context)
+        assert isinstance(error, ProtocolError)
+        assert next(iter(fields)) in str(error)
+        assert isinstance(error.__cause__, InputError)
+        assert (error.provider, error.attempts, clock.sleeps) == ("acme", 1, [])
+        assert [(e.state, e.error) for e in context.entries] == [("unknown", "ProtocolError")]
+
+    async def test_in_a_stream_it_is_the_providers_fault_too(self) -> None:
+        class Careless:
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                raise NotImplementedError
+
+            async def stream(self, request: LLMRequest, /) -> Any:
+                yield StreamChunk(text="It ")
+                yield StreamChunk(response=LLMResponse(text=None, model=MODEL))  # type: ignore[arg-type]  # the fault
+
+        stream = retrying(Careless(), clock := Clock()).stream(a_request())
+        [(text, error)] = await clock.run(text_until_error(stream))
+        assert text == "It "
+        assert isinstance(error, StreamInterruptedError)
+        assert isinstance(error.__cause__, InputError)
+
+    @pytest.mark.parametrize("answer", [None, "It is 42.", {"text": "It is 42."}])
+    async def test_what_is_no_response_is_an_error(self, answer: Any) -> None:
+        class Wrong:
+            calls = 0
+
+            async def complete(self, request: LLMRequest, /) -> Any:
+                self.calls += 1
+                return answer
+
+        clock, wrong, context = Clock(), Wrong(), CallContext()
+        error = await outcome(clock, retrying(wrong, clock), context=context)
+        assert isinstance(error, ProtocolError)
+        assert type(answer).__name__ in str(error)
+        assert (error.attempts, wrong.calls) == (1, 1)
+        assert [entry.state for entry in context.entries] == ["unknown"]
+
+    async def test_whatever_an_exception_says_is_told_on_one_printable_line(self) -> None:
+        class Mute(Exception):  # noqa: N818  # a third party's
+            def __str__(self) -> str:
+                raise KeyError
+
+        for raised in (RuntimeError("a\r\nb\x1b[31m\u202ec"), RuntimeError("x" * 9000), Mute()):
+            clock = Clock()
+            error = await outcome(clock, retrying(Scripted(raised), clock))
+            assert isinstance(error, ProviderError)
+            assert str(error).isprintable()
+            assert len(str(error)) <= 500
+
     async def test_cancelling_is_no_failure(self) -> None:
         clock, provider = Clock(), Scripted(asyncio.CancelledError())
         request = a_request(context=CallContext())
@@ -188,10 +252,11 @@ class TestWaiting:
         await outcome(clock, retrying(provider, clock, max_attempts=7))
         assert clock.sleeps == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
 
+    @pytest.mark.row("H8")
     async def test_the_wait_is_spread_over_its_whole_length(self) -> None:
         clock, chance = Clock(), random.Random(7)
         waits: list[float] = []
-        for _ in range(2000):
+        for _ in range(10_000):
             clock.sleeps.clear()
             provider = retrying(Scripted(RateLimitError("no")), clock, random=chance.random)
             await outcome(clock, provider)
@@ -204,7 +269,7 @@ class TestWaiting:
     @pytest.mark.parametrize("kind", [RateLimitError, OverloadedError, ServerError])
     async def test_the_servers_time_is_waited_for(self, kind: type[ProviderError]) -> None:
         clock, provider = Clock(), Scripted(kind("no", retry_after=2.0), an_answer())
-        assert await outcome(clock, retrying(provider, clock)) == an_answer()
+        assert await outcome(clock, retrying(provider, clock)) == an_answer(attempts=2)
         assert clock.sleeps == [2.0]
 
     async def test_a_short_retry_after_does_not_shorten_the_backoff(self) -> None:
@@ -213,11 +278,11 @@ class TestWaiting:
         await outcome(clock, retrying(provider, clock))
         assert clock.sleeps == [0.5]
 
-    @pytest.mark.parametrize("nonsense", [0, -1.0, math.nan])
-    async def test_a_retry_after_that_is_none_is_ignored(self, nonsense: float) -> None:
+    @pytest.mark.parametrize("nonsense", [0, -1.0, math.nan, "soon", "7"])
+    async def test_a_retry_after_that_is_none_is_ignored(self, nonsense: Any) -> None:
         clock = Clock()
         provider = Scripted(RateLimitError("no", retry_after=nonsense), an_answer())
-        assert await outcome(clock, retrying(provider, clock)) == an_answer()
+        assert await outcome(clock, retrying(provider, clock)) == an_answer(attempts=2)
         assert clock.sleeps == [0.5]
 
     @pytest.mark.parametrize("seconds", [120.1, 600.0, math.inf])
@@ -253,7 +318,7 @@ class TestWaiting:
 
         provider = Scripted(RateLimitError("no", retry_after=2.0), an_answer())
         stack = RetryingProvider(provider, sleep=note)
-        assert await stack.complete(a_request()) == an_answer()
+        assert await stack.complete(a_request()) == an_answer(attempts=2)
         assert await stack.complete(a_request()) == an_answer()
         assert sleeps == [2.0]
 
@@ -306,7 +371,7 @@ class TestWhatTheCallerGets:
         gc.disable()
         try:
             before = kept()
-            assert await outcome(clock, stack) == an_answer()
+            assert await outcome(clock, stack) == an_answer(attempts=2)
             assert kept() == before
         finally:
             gc.enable()
@@ -396,10 +461,9 @@ class TestGate:
         limited = asyncio.ensure_future(stack.complete(a_request()))
         await clock.settle()
         hasty = a_request(context=CallContext(deadline=clock.now + 5))
-        with pytest.raises(RateLimitError) as caught:
-            await stack.complete(hasty)
-        assert caught.value.retry_after == 10.0
-        assert caught.value.attempts == 0
+        [error] = await clock.run(stack.complete(hasty))
+        assert isinstance(error, RateLimitError)
+        assert (error.retry_after, error.attempts, clock.now) == (10.0, 0, 1000.0)
         assert provider.calls == 1
         assert hasty.context is not None
         assert hasty.context.entries == []
@@ -470,7 +534,7 @@ class TestGate:
             clock, refuse_late, RateLimitError("no", retry_after=100.0), an_answer()
         )
         results = await clock.run(*(stack.complete(a_request()) for _ in range(2)))
-        assert results[0] == an_answer()
+        assert results[0] == an_answer(attempts=2)
         assert isinstance(results[1], RateLimitError)
         assert results[1].retry_after == 90.0
         assert results[1].attempts == 1
@@ -542,7 +606,7 @@ class TestBudget:
         script: list[Any] = [ServerError("no"), ServerError("no"), an_answer()] * 100
         stack = retrying(Scripted(*script), clock)
         for _ in range(100):
-            assert await outcome(clock, stack) == an_answer()
+            assert await outcome(clock, stack) == an_answer(attempts=3)
 
     async def test_calls_that_succeed_earn_a_retry_in_ten(self) -> None:
         clock = Clock()
@@ -565,6 +629,35 @@ class TestBudget:
             [chunks] = await clock.run(collect(stack.stream(a_request())))
             assert chunks[-1].is_final
 
+    async def test_a_stream_that_is_left_after_its_final_chunk_puts_back_too(self) -> None:
+        clock = Clock()
+        script: list[Any] = [ServerError("no"), deltas("42")] * 30
+        stack = retrying(Scripted(*script), clock)
+
+        async def read(stream: Any) -> None:
+            async for chunk in stream:
+                if chunk.is_final:
+                    break
+            await stream.aclose()
+
+        for _ in range(30):
+            assert await clock.run(read(stack.stream(a_request()))) == [None]
+
+    async def test_a_429_that_is_followed_by_a_success_is_put_back_once(self) -> None:
+        clock = Clock()
+        used_up: list[Any] = [ServerError("no")] * 30  # ten calls with three attempts each
+        script: list[Any] = [*used_up, ServerError("no"), *[an_answer()] * 9, ServerError("no")]
+        stack = retrying(Scripted(*script), clock)
+        for _ in range(11 + 9):
+            await outcome(clock, stack)
+        assert (await outcome(clock, stack)).attempts == 1  # nine calls have earned 0.9 retries
+        limited: list[Any] = [an_answer(), RateLimitError("no"), an_answer(), ServerError("no")]
+        stack.inner = Scripted(*limited)
+        assert await outcome(clock, stack) == an_answer()  # the tenth: one retry is there
+        assert await outcome(clock, stack) == an_answer(attempts=2)  # which is used, and put back
+        assert (await outcome(clock, stack)).attempts == 2  # and is there once, not twice
+        assert (await outcome(clock, stack)).attempts == 1
+
     def test_a_retry_that_helped_earns_nothing_on_top(self) -> None:
         pace = Pace()
         assert sum(pace.take_retry() for _ in range(30)) == 20
@@ -584,6 +677,13 @@ class TestBudget:
         for _ in range(20):
             await outcome(clock, stack)
         assert (await outcome(clock, stack, model="other")).attempts == 3
+
+    async def test_a_request_without_a_model_is_one_to_the_default_model(self) -> None:
+        clock, provider = Clock(), Scripted(ServerError("no"), default_model=MODEL)
+        stack = retrying(provider, clock)
+        for _ in range(20):
+            await outcome(clock, stack, model=None)
+        assert (await outcome(clock, stack, model=MODEL)).attempts == 1
 
 
 class Leave:
@@ -699,6 +799,17 @@ class TestStreams:
         assert error.kind == "truncated"
         assert error.partial is not None
         assert error.partial.text == "It is 42."
+
+    async def test_the_final_chunk_says_how_many_attempts_there_were(self) -> None:
+        clock = Clock()
+        for failures in range(3):
+            provider = Scripted(*[ServerError("no")] * failures, deltas("It is ", "42."))
+            context = CallContext()
+            stream = retrying(provider, clock).stream(a_request(context=context))
+            [chunks] = await clock.run(collect(stream))
+            assert chunks[-1].response is not None
+            assert chunks[-1].response.attempts == provider.calls == failures + 1
+            assert len(context.entries) == failures + 1
 
     async def test_an_empty_stream_is_tried_again(self) -> None:
         clock, provider = Clock(), Scripted([], [StreamChunk()], deltas("42"))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aether.errors import ProtocolError
-from aether.extensions.llm._wire.sse import SSEDecoder
+from aether.extensions.llm._wire.sse import MAX_EVENT_LINES, SSEDecoder
 
 
 def decode(*pieces: bytes, max_bytes: int = 1 << 24) -> list[tuple[str, bytes]]:
@@ -21,6 +21,7 @@ def data(*values: bytes) -> list[tuple[str, bytes]]:
     return [("", value) for value in values]
 
 
+@pytest.mark.row("S7", "S8", "S9", "S10")
 @pytest.mark.parametrize(
     ("stream", "events"),
     [
@@ -65,6 +66,7 @@ _FRAGMENTS = st.sampled_from(
 )
 
 
+@pytest.mark.row("S5", "S7")
 @given(
     st.lists(_FRAGMENTS, max_size=30).map(b"".join),
     st.lists(st.integers(min_value=0, max_value=120), max_size=12),
@@ -99,21 +101,25 @@ def _model(stream: bytes) -> list[tuple[str, bytes]]:
     return events
 
 
+@pytest.mark.row("S7", "S8", "S9", "S10")
 @given(st.lists(_FRAGMENTS.filter(lambda part: part != b"\xff"), max_size=40).map(b"".join))
 def test_it_agrees_with_the_standards_algorithm(stream: bytes) -> None:
     assert decode(stream) == _model(stream)
 
 
+@pytest.mark.row("S6")
 @pytest.mark.parametrize("stream", [b"data: \xff\n\n", b"data: a\ndata: \xe2\x82\n\n"])
 def test_data_that_is_not_utf8_is_a_protocol_error(stream: bytes) -> None:
     with pytest.raises(ProtocolError, match="UTF-8"):
         decode(stream)
 
 
+@pytest.mark.row("S5")
 def test_a_character_cut_in_two_is_whole_again() -> None:
     assert decode(b"data: \xf0\x9f", b"\x98\x80\n\n") == data("😀".encode())
 
 
+@pytest.mark.row("S11")
 @pytest.mark.parametrize("end", [b"", b"\n\n"])
 @pytest.mark.parametrize("line", [b"data: ", b": ", b"data: a\ndata: "])
 def test_an_event_that_is_too_large_is_a_protocol_error(line: bytes, end: bytes) -> None:
@@ -131,6 +137,7 @@ def test_an_event_in_pieces_of_one_byte_is_read_in_linear_time() -> None:
     assert decode(*pieces) == data(b"x" * size)
 
 
+@pytest.mark.row("S11")
 def test_an_endless_event_is_given_up_at_the_limit() -> None:
     decoder = SSEDecoder()
     piece = b"x" * 65_536
@@ -140,6 +147,7 @@ def test_an_endless_event_is_given_up_at_the_limit() -> None:
         decoder.feed(piece)
 
 
+@pytest.mark.row("S4")
 @pytest.mark.parametrize(
     ("stream", "between"),
     [
@@ -194,3 +202,18 @@ def test_bare_json_with_an_error_is_an_event() -> None:
     assert list(decoder.feed(error)) == []
     assert [event.data for event in decoder.flush()] == [error]
     assert decode(b'{"candidates": []}\n\n') == []
+
+
+@pytest.mark.row("S11")
+def test_an_event_of_too_many_lines_is_a_protocol_error() -> None:
+    """Each line takes its time: so many of them would hold up everything else."""
+    with pytest.raises(ProtocolError, match="lines"):
+        decode(b"data:\n" * (MAX_EVENT_LINES + 1) + b"\n")
+    assert len(decode(b"data:\n" * MAX_EVENT_LINES + b"\n")[0][1]) == MAX_EVENT_LINES - 1
+
+
+@pytest.mark.row("S11")
+def test_an_end_behind_too_many_lines_is_not_between_events() -> None:
+    decoder = SSEDecoder()
+    decoder.feed(b": a\n" * (MAX_EVENT_LINES + 1))
+    assert not decoder.close()

@@ -33,6 +33,7 @@ BASE_URLS = {"chat": "/v1", "responses": "/v1", "anthropic": "/anthropic", "gemi
 OPENING = {"chat": 1, "responses": 4, "anthropic": 2, "gemini": 0}
 # Of so long an answer the server has not sent all by the time that its client is gone.
 LONG = {"type": "reply", "text": "One word after another, " * 10}
+CUT = {"type": "stream_fault", "kind": "truncate"}
 STALL = {"type": "stream_fault", "kind": "stall", "stall_seconds": 60}
 
 Connect = Callable[..., Aether]
@@ -243,6 +244,22 @@ async def test_a_stream_that_breaks_after_its_first_text_is_an_error(
         assert caught.value.partial.text == heard
         assert await attempts() == [200, 200]  # the judge has seen that its stream was left
         assert await join(aether.stream_text(PROMPT)) == whole
+
+
+async def test_an_error_after_the_first_text_is_the_callers(
+    protocol: str, connect: Connect, script: Callable[..., None], llmock: Process
+) -> None:
+    async with connect() as aether:
+        script(LONG)
+        script({**CUT, "after_chunks": OPENING[protocol] + 3})
+        with pytest.raises(StreamInterruptedError):
+            await join(aether.stream_text(PROMPT))
+    # The judge cannot see that. It would have text that was shown asked for again.
+    (finding,) = fetch(f"{llmock.url}/_llmock/verdict")["findings"]
+    assert finding["code"] == "truncated_stream_accepted"
+    post(f"{llmock.url}/_llmock/reset", {})
+    async with connect() as aether:
+        await aether.ask(PROMPT)
 
 
 async def test_a_stream_that_stalls_before_its_first_text_is_tried_again(

@@ -114,6 +114,7 @@ def test_empty_kind_or_name_is_refused(kind: str, name: str) -> None:
         register(kind, name)(Haiku)
 
 
+@pytest.mark.row("X22")
 def test_two_origins_for_one_name_are_an_error_that_names_both() -> None:
     register("poem", "one")(Haiku)
     with pytest.raises(ConfigurationError) as raised:
@@ -269,6 +270,7 @@ def test_built_ins_are_known_once_aether_is_imported(kind: str, names: set[str])
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.row("X22")
 def test_registration_takes_the_place_of_a_built_in_and_gives_it_back() -> None:
     built_in = default_registry.get("llm_provider", "ollama")
     register_provider("ollama")(FakeProvider)
@@ -314,6 +316,7 @@ def test_installed_package_is_found_under_its_kinds_group(installed: Path, kind:
     assert "new" in default_registry.names(kind)
 
 
+@pytest.mark.row("X22")
 def test_only_the_name_that_was_asked_for_is_imported(installed: Path) -> None:
     package(
         installed,
@@ -352,6 +355,7 @@ def test_package_that_lacks_an_extra_says_so_itself(installed: Path) -> None:
         default_registry.get("poem", "extra")
 
 
+@pytest.mark.row("X22")
 def test_two_packages_for_one_name_are_an_error_that_names_both(installed: Path) -> None:
     package(installed, "a", {"aether.poem": {"one": "poem_a:One"}}, poem_a="class One: ...")
     package(installed, "b", {"aether.poem": {"one": "poem_b:One"}}, poem_b="class One: ...")
@@ -361,6 +365,7 @@ def test_two_packages_for_one_name_are_an_error_that_names_both(installed: Path)
     assert default_registry.get("poem", "one") is Haiku
 
 
+@pytest.mark.row("X22")
 def test_installed_package_takes_no_built_ins_place(installed: Path) -> None:
     package(
         installed,

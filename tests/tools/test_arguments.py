@@ -22,6 +22,11 @@ class Level(enum.IntEnum):
     LOW = 1
 
 
+class Mixed(enum.Enum):
+    ONE = 1
+    TWO = "two"
+
+
 class Place(BaseModel):
     name: str
     rank: int = 0
@@ -65,6 +70,7 @@ def refuse(annotation: Any, value: Any) -> str:
     return str(raised.value)
 
 
+@pytest.mark.row("T8")
 @pytest.mark.parametrize(
     ("annotation", "sent", "given"),
     [
@@ -93,6 +99,7 @@ def refuse(annotation: Any, value: Any) -> str:
         (Span, {"start": 1, "end": 2}, Span(1, 2.0)),
         (Options, {"limit": "3"}, {"limit": 3}),
         (list[int] | list[bool], [True], [True]),
+        (Literal[True, "a"], True, True),
     ],
     ids=str,
 )
@@ -105,6 +112,7 @@ def test_arguments_are_coerced_to_the_annotated_types(
     assert type(accepted) is type(given)
 
 
+@pytest.mark.row("T8")
 @pytest.mark.parametrize(
     ("annotation", "sent"),
     [
@@ -139,6 +147,7 @@ def test_what_is_not_of_the_type_is_refused(annotation: Any, sent: Any) -> None:
     assert refuse(annotation, sent).startswith("value")
 
 
+@pytest.mark.row("T8")
 @pytest.mark.parametrize(
     ("annotation", "sent"),
     [
@@ -160,6 +169,11 @@ def test_what_is_not_of_the_type_is_refused(annotation: Any, sent: Any) -> None:
         (Place, {"name": "x", "near": [{"name": "y", "near": [{"name": "z", "rank": True}]}]}),
         (Place | None, {"name": "x", "rank": True}),
         (int | list[int], [True]),
+        (Literal[1, "a"], True),
+        (list[Literal[0, "a"]], [False]),
+        (Mixed, True),
+        (dict[str, int] | dict[str, bool], {"a": True, "b": 2}),
+        (list[float] | tuple[Literal[1], bool], [1, False]),
     ],
     ids=str,
 )
@@ -167,6 +181,7 @@ def test_a_boolean_is_no_number_at_any_depth(annotation: Any, sent: Any) -> None
     refuse(annotation, sent)
 
 
+@pytest.mark.row("T8")
 def test_a_boolean_is_no_number_among_extra_arguments() -> None:
     def function(**rest: int) -> None: ...
 
@@ -175,6 +190,7 @@ def test_a_boolean_is_no_number_among_extra_arguments() -> None:
         validate(function, {"a": True})
 
 
+@pytest.mark.row("T8")
 def test_unknown_arguments_are_refused_unless_the_function_takes_them() -> None:
     def closed(city: str, days: int = 1) -> None: ...
     def open_(city: str, **rest: Any) -> None: ...
@@ -184,6 +200,7 @@ def test_unknown_arguments_are_refused_unless_the_function_takes_them() -> None:
     assert validate(open_, {"city": "x", "contry": "y"}) == {"city": "x", "contry": "y"}
 
 
+@pytest.mark.row("T8")
 def test_the_message_names_every_argument_that_is_wrong() -> None:
     def function(city: str, days: int, span: Span, limit: int = 3) -> None: ...
 
@@ -230,6 +247,7 @@ def test_an_authors_own_validator_is_used() -> None:
     assert validate(function, {"words": "a b"}) == {"words": ["a", "b"]}
 
 
+@pytest.mark.row("T16")
 def test_a_copy_shares_nothing_with_the_original() -> None:
     original = {"a": [1, {"b": [2.5, True, None]}], "c": Span(1)}
 
@@ -241,12 +259,14 @@ def test_a_copy_shares_nothing_with_the_original() -> None:
     assert copied["c"] is not original["c"]
 
 
+@pytest.mark.row("T7")
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, [math.nan], {"a": math.inf}])
 def test_numbers_that_json_does_not_have_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="no number"):
         copy_arguments({"a": value})
 
 
+@pytest.mark.row("T7")
 def test_what_is_nested_too_deeply_is_refused() -> None:
     fine: Any = 1
     for _ in range(63):

@@ -62,6 +62,7 @@ async def test_a_result_is_untrusted_unless_the_tool_is_trusted() -> None:
     assert not (await run(build_tool(add, trusted=True), {"a": 1})).untrusted
 
 
+@pytest.mark.row("T1")
 @pytest.mark.parametrize("in_a_thread", [False, True])
 async def test_an_exception_is_told_without_its_traceback(in_a_thread: bool) -> None:
     def fail() -> None:
@@ -78,6 +79,7 @@ async def test_an_exception_is_told_without_its_traceback(in_a_thread: bool) -> 
     assert result.untrusted
 
 
+@pytest.mark.row("T1")
 async def test_a_long_error_is_cut() -> None:
     async def fail() -> None:
         raise RuntimeError("é" * 100_000)
@@ -88,6 +90,7 @@ async def test_a_long_error_is_cut() -> None:
     assert "truncated" in result.content
 
 
+@pytest.mark.row("T1")
 async def test_an_exception_that_cannot_be_printed_still_has_a_type() -> None:
     class UnprintableError(Exception):
         def __str__(self) -> str:
@@ -99,6 +102,7 @@ async def test_an_exception_that_cannot_be_printed_still_has_a_type() -> None:
     assert (await run(fail)).content == "Error: UnprintableError"
 
 
+@pytest.mark.row("T1")
 @pytest.mark.parametrize("in_a_thread", [False, True])
 async def test_a_stop_iteration_is_an_error_as_any(in_a_thread: bool) -> None:
     def fail() -> None:
@@ -110,6 +114,7 @@ async def test_a_stop_iteration_is_an_error_as_any(in_a_thread: bool) -> None:
     assert (await run(fail if in_a_thread else fail_async)).is_error
 
 
+@pytest.mark.row("T2")
 @pytest.mark.parametrize("in_a_thread", [False, True])
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 def test_an_interrupt_is_raised(kind: type[BaseException], in_a_thread: bool) -> None:
@@ -123,6 +128,7 @@ def test_an_interrupt_is_raised(kind: type[BaseException], in_a_thread: bool) ->
         asyncio.run(run(fail if in_a_thread else fail_async))
 
 
+@pytest.mark.row("T9")
 async def test_an_unknown_tool_is_told_with_those_that_are_offered() -> None:
     result = await dispatch(invocation("get_wether"), None, offered=["get_weather", "add"])
 
@@ -133,6 +139,7 @@ async def test_an_unknown_tool_is_told_with_those_that_are_offered() -> None:
     )
 
 
+@pytest.mark.row("T10")
 @pytest.mark.parametrize(
     "name",
     ["Add", "add ", "\N{CYRILLIC SMALL LETTER A}dd", "__class__", "", "add\n", "a" * 100_000],
@@ -144,6 +151,7 @@ async def test_only_the_exact_name_reaches_a_tool(name: str) -> None:
     assert len(result.content) <= MAX_ERROR_BYTES
 
 
+@pytest.mark.row("T7")
 async def test_arguments_that_are_no_json_object_are_never_run() -> None:
     ran = []
 
@@ -159,6 +167,7 @@ async def test_arguments_that_are_no_json_object_are_never_run() -> None:
     assert not ran
 
 
+@pytest.mark.row("T8")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -194,6 +203,7 @@ async def test_a_tool_made_by_hand_gets_the_arguments_as_they_are() -> None:
     )
 
 
+@pytest.mark.row("T16")
 async def test_a_tool_cannot_change_the_recorded_call() -> None:
     def spoil(items: list[Any], more: dict[str, Any]) -> str:
         items.clear()
@@ -210,6 +220,7 @@ async def test_a_tool_cannot_change_the_recorded_call() -> None:
         assert call.arguments == {"items": [1, [2]], "more": {}}
 
 
+@pytest.mark.row("T4")
 async def test_an_async_tool_that_hangs_is_cancelled_after_its_timeout() -> None:
     ended: list[str] = []
 
@@ -227,6 +238,7 @@ async def test_an_async_tool_that_hangs_is_cancelled_after_its_timeout() -> None
     assert ended == ["cancelled"]
 
 
+@pytest.mark.row("T5")
 async def test_a_sync_tool_that_hangs_is_given_up_after_its_timeout() -> None:
     release = threading.Event()
 
@@ -236,6 +248,7 @@ async def test_a_sync_tool_that_hangs_is_given_up_after_its_timeout() -> None:
     release.set()
 
 
+@pytest.mark.row("T4")
 async def test_a_timeout_error_of_the_tools_own_is_its_own() -> None:
     async def fail() -> None:
         raise TimeoutError("the database is slow")
@@ -243,10 +256,12 @@ async def test_a_timeout_error_of_the_tools_own_is_its_own() -> None:
     assert (await run(fail)).content == "Error: TimeoutError: the database is slow"
 
 
+@pytest.mark.row("T4")
 async def test_a_tool_may_have_no_timeout() -> None:
     assert (await run(build_tool(add, timeout=None), {"a": 1})).content == "3"
 
 
+@pytest.mark.row("T3")
 async def test_a_tool_that_raises_cancelled_error_has_failed() -> None:
     async def fail() -> None:
         raise asyncio.CancelledError
@@ -259,6 +274,7 @@ async def test_a_tool_that_raises_cancelled_error_has_failed() -> None:
     assert task.cancelling() == 0
 
 
+@pytest.mark.row("T6")
 @pytest.mark.parametrize("in_a_thread", [False, True])
 async def test_cancellation_goes_on(in_a_thread: bool) -> None:
     started, release = asyncio.Event(), threading.Event()
@@ -281,6 +297,7 @@ async def test_cancellation_goes_on(in_a_thread: bool) -> None:
     release.set()
 
 
+@pytest.mark.row("T6")
 @pytest.mark.parametrize("ending", ["returns", "raises"])
 async def test_a_tool_cannot_swallow_a_cancellation(ending: str) -> None:
     started = asyncio.Event()
@@ -302,6 +319,7 @@ async def test_a_tool_cannot_swallow_a_cancellation(ending: str) -> None:
         await task
 
 
+@pytest.mark.row("T6")
 async def test_a_cancellation_that_came_before_the_first_wait_goes_on() -> None:
     async def wait() -> None:
         await asyncio.sleep(0)
@@ -316,6 +334,7 @@ async def test_a_cancellation_that_came_before_the_first_wait_goes_on() -> None:
         await asyncio.create_task(cancel_and_run())
 
 
+@pytest.mark.row("T6")
 async def test_a_time_limit_around_the_dispatch_is_kept() -> None:
     async def hang() -> None:
         await asyncio.Event().wait()
@@ -328,6 +347,7 @@ async def test_a_time_limit_around_the_dispatch_is_kept() -> None:
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
+@pytest.mark.row("T18")
 async def test_a_sync_tool_sees_the_callers_context_and_cannot_change_it() -> None:
     def look() -> str:
         seen = variable.get()
@@ -368,6 +388,7 @@ async def test_a_handler_may_return_a_result_of_its_own() -> None:
     assert len(result.content) <= 80
 
 
+@pytest.mark.row("T11")
 async def test_a_large_result_is_cut_and_says_so() -> None:
     async def large() -> str:
         return "é" * 1_000_000
@@ -375,9 +396,12 @@ async def test_a_large_result_is_cut_and_says_so() -> None:
     content = (await run(large)).content
 
     assert len(content.encode()) <= 1 << 20
-    assert content.endswith("[truncated: 2000000 bytes, of which at most 1048576 are shown]")
+    assert content.endswith(
+        "[truncated: 1000000 characters, of which at most 1048576 bytes are shown]"
+    )
 
 
+@pytest.mark.row("T12")
 async def test_a_result_without_a_json_form_is_an_error_and_says_that_the_tool_ran() -> None:
     async def generate() -> Any:
         return (number for number in range(3))
@@ -452,6 +476,7 @@ async def test_middleware_can_change_the_arguments_and_the_result() -> None:
     assert call.arguments == {"a": 1}
 
 
+@pytest.mark.row("T16")
 async def test_arguments_that_middleware_changes_in_place_leave_the_recorded_call() -> None:
     async def spoil(call: ToolInvocation, next: NextHandler) -> ToolResult:
         call.arguments["a"] = 10
@@ -463,6 +488,7 @@ async def test_arguments_that_middleware_changes_in_place_leave_the_recorded_cal
     assert call.arguments == {"a": 1}
 
 
+@pytest.mark.row("T9")
 async def test_middleware_can_put_another_tool_in_place_but_not_rename_the_call() -> None:
     async def sandboxed(a: int) -> str:
         return "sandboxed"
@@ -515,6 +541,7 @@ async def _cancels(call: Any, next: Any) -> Any:
     raise asyncio.CancelledError
 
 
+@pytest.mark.row("T3")
 @pytest.mark.parametrize(
     ("middleware", "kind"),
     [
@@ -556,6 +583,7 @@ async def test_a_call_by_hand_is_from_the_user() -> None:
     assert seen[1].provenance.source == "user"
 
 
+@pytest.mark.row("T9")
 async def test_a_call_by_hand_to_an_unknown_tool_lists_close_matches() -> None:
     result = await dispatch_tool(ToolCall("1", "ad"), tools=[add])
 
@@ -585,6 +613,7 @@ hostile_values = st.recursive(
 )
 
 
+@pytest.mark.row("T12")
 @given(hostile_values)
 @settings(deadline=None)
 def test_no_result_is_too_odd_for_a_dispatch(value: Any) -> None:
@@ -597,6 +626,7 @@ def test_no_result_is_too_odd_for_a_dispatch(value: Any) -> None:
     assert result.is_error == (result.error_type == "InvalidResult")
 
 
+@pytest.mark.row("T8")
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", ""]), hostile_values, max_size=3))
 @settings(deadline=None)
 def test_no_arguments_are_too_odd_for_a_dispatch(arguments: dict[str, Any]) -> None:

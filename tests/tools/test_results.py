@@ -50,6 +50,7 @@ class Point(NamedTuple):
     y: int
 
 
+@pytest.mark.row("T12")
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -119,6 +120,7 @@ def _deep() -> Any:
     return value
 
 
+@pytest.mark.row("T12")
 @pytest.mark.parametrize(
     "make",
     [
@@ -142,6 +144,7 @@ def test_what_has_no_json_form_is_refused(make: Callable[[], Any]) -> None:
         render_result(make())
 
 
+@pytest.mark.row("T12")
 def test_an_endless_generator_is_refused_unread() -> None:
     def endless() -> Any:
         while True:
@@ -163,6 +166,7 @@ def test_a_text_within_the_limit_is_left_as_it_is() -> None:
     assert bounded("a" * 100, 100) == "a" * 100
 
 
+@pytest.mark.row("T11")
 @pytest.mark.parametrize("letter", ["a", "é", "€", "😀"])
 @pytest.mark.parametrize("limit", range(80, 84))
 def test_a_text_beyond_the_limit_is_cut_between_letters(letter: str, limit: int) -> None:
@@ -175,10 +179,12 @@ def test_a_text_beyond_the_limit_is_cut_between_letters(letter: str, limit: int)
     assert limit - 4 < len(cut.encode()) <= limit
 
 
+@pytest.mark.row("T12")
 def test_half_surrogates_become_question_marks() -> None:
     assert bounded("a\ud800b", 100) == "a?b"
 
 
+@pytest.mark.row("T11")
 @given(
     st.text(st.characters(codec=None, exclude_categories=()), max_size=300), st.integers(80, 200)
 )
@@ -191,7 +197,7 @@ def test_a_cut_text_is_a_valid_prefix_within_the_limit(text: str, limit: int) ->
     assert len(cut.encode()) <= limit
     if mark:
         assert whole.startswith(kept)
-        assert rest.startswith(f"{len(whole.encode())} bytes")
+        assert rest.startswith(f"{len(text)} characters")
         assert len(whole.encode()) > limit
     else:
         assert cut == whole

@@ -7,6 +7,7 @@ import enum
 import typing
 from typing import Any, Literal, NamedTuple
 
+import pytest
 import typing_extensions
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from pydantic import create_model
 from pydantic_core import to_jsonable_python
 
 from aether.tools import Tool, build_tool
+from tests.tools.json_schema import conforms
 
 names = st.sampled_from(["a", "b", "title", "type", "properties", "schema", "_x", "größe"])
 Json = Any
@@ -138,54 +140,7 @@ def validate(tool: Tool, arguments: dict[str, Json]) -> dict[str, Any]:
     return tool.validate(arguments)
 
 
-def conforms(value: Json, schema: Any, root: Any) -> bool:
-    """Whether a JSON Schema, of the keywords that are used here, accepts a value."""
-    if isinstance(schema, bool):
-        return schema
-    if "$ref" in schema:
-        return conforms(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root)
-    if "anyOf" in schema:
-        return any(conforms(value, part, root) for part in schema["anyOf"])
-    if "const" in schema and not _same(value, schema["const"]):
-        return False
-    if "enum" in schema and not any(_same(value, one) for one in schema["enum"]):
-        return False
-    match schema.get("type"):
-        case None:
-            return True
-        case "string":
-            return isinstance(value, str)
-        case "boolean":
-            return isinstance(value, bool)
-        case "null":
-            return value is None
-        case "number":
-            return isinstance(value, (int, float)) and not isinstance(value, bool)
-        case "integer":
-            whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-            return whole and not isinstance(value, bool)
-        case "array":
-            if not isinstance(value, list) or len(value) > schema.get("maxItems", len(value)):
-                return False
-            first = schema.get("prefixItems", [])
-            return len(value) >= schema.get("minItems", 0) and all(
-                conforms(item, first[at] if at < len(first) else schema.get("items", {}), root)
-                for at, item in enumerate(value)
-            )
-        case "object":
-            known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
-            return (
-                isinstance(value, dict)
-                and all(name in value for name in schema.get("required", []))
-                and all(conforms(v, known.get(name, others), root) for name, v in value.items())
-            )
-    raise AssertionError(f"an unknown type in {schema}")
-
-
-def _same(value: Json, other: Json) -> bool:
-    return type(value) is type(other) and bool(value == other)
-
-
+@pytest.mark.row("T8")
 @given(st.data(), st.dictionaries(names, cases, max_size=3))
 @settings(deadline=None)
 def test_what_fits_the_annotations_fits_the_schema_and_is_accepted(
@@ -198,6 +153,7 @@ def test_what_fits_the_annotations_fits_the_schema_and_is_accepted(
     assert set(validate(tool, arguments)) == set(parameters)
 
 
+@pytest.mark.row("T8")
 @given(st.dictionaries(names, cases, max_size=2), st.dictionaries(names, json_values, max_size=3))
 @settings(max_examples=300, deadline=None)
 def test_the_schema_accepts_what_validation_accepts_coercions_aside(
@@ -233,6 +189,7 @@ def test_defaults_make_parameters_optional_and_fit_their_own_schema(
     assert conforms(shown, tool.parameters, tool.parameters)
 
 
+@pytest.mark.row("T8")
 @given(st.dictionaries(names, cases, max_size=3), st.text(max_size=5), json_values)
 @settings(deadline=None)
 def test_a_name_that_is_no_parameter_is_refused(

@@ -60,6 +60,7 @@ async def test_work_runs_in_a_daemon_thread_and_its_value_comes_back() -> None:
     assert thread.daemon
 
 
+@pytest.mark.row("T2")
 async def test_an_exception_comes_out_where_the_work_was_asked_for() -> None:
     def fail() -> None:
         raise KeyError("x")
@@ -87,6 +88,7 @@ async def test_a_thread_with_nothing_to_do_ends() -> None:
     assert await threads.run(lambda: "again") == "again"
 
 
+@pytest.mark.row("T5")
 async def test_no_more_threads_run_than_the_limit_and_all_work_is_done() -> None:
     threads = WorkerThreads(limit=3)
     lock = threading.Lock()
@@ -107,6 +109,7 @@ async def test_no_more_threads_run_than_the_limit_and_all_work_is_done() -> None
     assert len(set(idents)) <= 3
 
 
+@pytest.mark.row("T5")
 async def test_work_beyond_the_limit_waits_while_threads_are_merely_busy() -> None:
     threads = WorkerThreads(limit=1)
     gate = Gate()
@@ -122,6 +125,7 @@ async def test_work_beyond_the_limit_waits_while_threads_are_merely_busy() -> No
     assert await second == "done"
 
 
+@pytest.mark.row("T5")
 async def test_a_thread_counts_as_abandoned_until_its_work_ends() -> None:
     threads = WorkerThreads(limit=2)
     gate = await abandon(threads)
@@ -134,6 +138,7 @@ async def test_a_thread_counts_as_abandoned_until_its_work_ends() -> None:
     assert await threads.run(lambda: "again") == "again"
 
 
+@pytest.mark.row("T5")
 async def test_when_all_threads_are_abandoned_new_work_fails_at_once() -> None:
     threads = WorkerThreads(limit=2)
     gates = [await abandon(threads), await abandon(threads)]
@@ -145,6 +150,7 @@ async def test_when_all_threads_are_abandoned_new_work_fails_at_once() -> None:
         gate.open()
 
 
+@pytest.mark.row("T5")
 async def test_when_the_last_thread_is_abandoned_waiting_work_fails_at_once() -> None:
     threads = WorkerThreads(limit=1)
     gate = Gate()
@@ -161,6 +167,7 @@ async def test_when_the_last_thread_is_abandoned_waiting_work_fails_at_once() ->
     gate.open()
 
 
+@pytest.mark.row("T5")
 async def test_work_that_is_cancelled_before_it_began_is_not_done() -> None:
     threads = WorkerThreads(limit=1)
     gate = Gate()
@@ -181,6 +188,7 @@ async def test_work_that_is_cancelled_before_it_began_is_not_done() -> None:
     assert threads.abandoned == 0
 
 
+@pytest.mark.row("T18")
 async def test_each_piece_of_work_has_its_own_copy_of_the_context() -> None:
     threads = WorkerThreads(limit=1)
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
@@ -253,6 +261,7 @@ def test_a_forked_process_starts_with_threads_of_its_own() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
 
 
+@pytest.mark.row("T5")
 def test_a_tool_that_hangs_does_not_keep_the_interpreter_from_exiting() -> None:
     script = dedent("""
         import asyncio, threading

@@ -5,19 +5,27 @@ It must not know a single request.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
+import select
 import socket
+import weakref
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-from aether.errors import ConfigurationError
+from aether.errors import ConfigurationError, RequestTimeoutError
 from aether.extensions.http._wire import HEADERS, proxy_for
 from aether.http.contracts import AddressCheck, Timeout
+
+if TYPE_CHECKING:
+    from aiohttp.tracing import Trace
 
 __all__ = ["Session", "abort", "limits"]
 
@@ -27,14 +35,18 @@ _LONGEST_HEADER = 32 * 1024
 class Session:
     """aiohttp's session of one event loop; or of one request, if addresses are to be checked."""
 
-    __slots__ = ("_proxies", "client", "refusal")
+    __slots__ = ("_proxies", "_turns", "client", "refusal")
 
-    def __init__(self, check_address: AddressCheck | None = None) -> None:
+    def __init__(
+        self, check_address: AddressCheck | None = None, *, max_connections: int | None = None
+    ) -> None:
         guarded = check_address is not None
         self.refusal: Exception | None = None
         """What the check raised."""
+        # aiohttp's own limit would count waiting as connecting.
+        self._turns = None if max_connections is None else asyncio.Semaphore(max_connections)
         self._proxies = {} if guarded else getproxies_environment()
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             limit=0,
             force_close=guarded,
             use_dns_cache=not guarded,
@@ -53,6 +65,34 @@ class Session:
         # aiohttp would send a GET again when its connection breaks, and has no public switch for
         # it (its own test client sets this too). What is sent again is for the caller to say.
         self.client._retry_connection = False  # noqa: SLF001 - see above
+
+    async def take_turn(self, timeout: Timeout) -> Timeout:
+        """Wait, first come, first served, until a connection may be made. What is left of the
+        limits then; `RequestTimeoutError` if nothing is.
+        """
+        if self._turns is None:
+            return timeout
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return timeout
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            async with asyncio.timeout(timeout.total):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise RequestTimeoutError(
+                "All connections that there may be were in use until the time was up.",
+                kind="connect",
+            ) from None
+        if timeout.total is None:
+            return timeout
+        return replace(timeout, total=timeout.total - (loop.time() - begun))
+
+    def end_turn(self) -> None:
+        """Let the next one in."""
+        if self._turns is not None:
+            self._turns.release()
 
     async def aclose(self) -> None:
         await self.client.close()
@@ -88,6 +128,34 @@ class Session:
         return make_socket
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no kept connection that its peer has closed.
+
+    aiohttp knows of it when the loop has read the end, which may stand in the socket yet: servers
+    that close after each answer do it at about the time of the next request. Nothing has been sent
+    by then, so another connection takes its place.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol not in self._used:
+                if protocol is not None:
+                    self._used.add(protocol)
+                return connection
+            if not _has_something_to_read(connection):
+                return connection
+            abort(connection)
+            connection.close()
+
+
 class _AbortingResponse(aiohttp.ClientResponse):
     """An answer whose connection breaks off when it is given up before its head has come."""
 
@@ -105,6 +173,23 @@ def abort(connection: Connection) -> None:
     # goodbye, for up to 30 seconds (asyncio's `ssl_shutdown_timeout`).
     if connection.transport is not None:
         connection.transport.abort()
+
+
+def _has_something_to_read(connection: Connection) -> bool:
+    """Whether the peer has closed the connection, or has said what nobody asked for: both end it.
+
+    Nothing is read away.
+    """
+    transport = connection.transport
+    sock = None if transport is None else transport.get_extra_info("socket")
+    number = -1 if sock is None else sock.fileno()
+    if number < 0:
+        return True
+    if not hasattr(select, "poll"):  # on Windows, where no number is too large for `select`
+        return bool(select.select([number], [], [], 0)[0])
+    asked = select.poll()
+    asked.register(number, select.POLLIN)
+    return bool(asked.poll(0))
 
 
 @functools.lru_cache(maxsize=128)

@@ -20,7 +20,9 @@ _WINDOW = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate"
 def decoded(pieces: AsyncIterator[bytes], headers: Mapping[str, str]) -> AsyncIterator[bytes]:
     """The pieces of a body as they were before they were coded, of at most 64 KiB each.
 
-    Reading one whose coding is unknown is a `ProtocolError`. There is nothing to be closed.
+    Reading one whose coding is unknown is a `ProtocolError`, and so is one that goes on and on
+    though nothing comes of it: no limit on what is decoded would end it. There is nothing to be
+    closed.
     """
     coding = headers.get("content-encoding", "").strip().lower()
     return pieces if coding in ("", "identity") else _Decoded(pieces, coding)
@@ -32,6 +34,7 @@ class _Decoded:
         self._coding = coding
         self._stream: zlib._Decompress | None = None
         self._ready: Iterator[bytes] = iter(())
+        self._taken = self._made = 0
 
     def __aiter__(self) -> Self:
         return self
@@ -39,7 +42,14 @@ class _Decoded:
     async def __anext__(self) -> bytes:
         while True:
             for piece in self._ready:
+                self._made += len(piece)
                 return piece
+            if self._taken > 2 * self._made + _PIECE:
+                raise ProtocolError(
+                    "The server's answer is longer in the content coding that it names than it is "
+                    "without it.",
+                    kind="encoding",
+                )
             try:
                 data = await anext(self._pieces)
             except StopAsyncIteration:
@@ -48,6 +58,7 @@ class _Decoded:
                         "The compressed answer was cut off.", kind="reset"
                     ) from None
                 raise
+            self._taken += len(data)
             self._ready = self._decompress(data)
 
     def _decompress(self, data: bytes) -> Iterator[bytes]:

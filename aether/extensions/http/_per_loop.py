@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
+import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from aether._finishing import Finishing, finish
 from aether.errors import ClientClosedError
 
 __all__ = ["PerLoop"]
@@ -22,17 +25,22 @@ R = TypeVar("R")
 Keeper = AsyncGenerator[None, None]
 
 POLL_SECONDS = 0.005
+PATIENCE_SECONDS = 1.0
+"""For so long another thread's loop is waited for, at most, until it has closed what is its own."""
 
 
 class PerLoop(Generic[R]):
     """Makes the resource of a loop when it is first asked for there."""
 
-    def __init__(self, make: Callable[[], R], close: Callable[[R], Awaitable[None]]) -> None:
+    def __init__(
+        self, make: Callable[[], R], close: Callable[[R], Coroutine[Any, Any, None]]
+    ) -> None:
         self._make = make
         self._close = close
         self._lock = threading.Lock()
         self._kept: dict[asyncio.AbstractEventLoop, tuple[R, Keeper]] = {}
         self._closed = False
+        _made.add(self)
         weakref.finalize(self, _abandon, self._kept).atexit = False
 
     async def get(self) -> R:
@@ -50,13 +58,23 @@ class PerLoop(Generic[R]):
             await keeper.__anext__()
         return kept[0]
 
+    def forget(self) -> None:
+        """In a forked process: the resources are the parent's, and so is their closing."""
+        self._lock = threading.Lock()
+        _left_alone.append(dict(self._kept))
+        self._kept.clear()
+
     def check_open(self) -> None:
         """`ClientClosedError` after `aclose`."""
         if self._closed:
             raise ClientClosedError("This transport was closed. Make a new one.")
 
     async def aclose(self) -> None:
-        """Close the resources of all loops, also of those in other threads. Twice is fine."""
+        """Close the resources of all loops, also of those in other threads. Twice is fine.
+
+        Cancelled, it closes them all the same. A loop that is blocked closes its own when it goes
+        on: it is waited for `PATIENCE_SECONDS`.
+        """
         with self._lock:
             self._closed = True
             kept = list(self._kept.items())
@@ -65,9 +83,23 @@ class PerLoop(Generic[R]):
                 closing.push_async_callback(_close_in, loop, keeper)
 
 
+_made: weakref.WeakSet[PerLoop[Any]] = weakref.WeakSet()
+_left_alone: list[object] = []
+"""What a parent process had open: to close it here would disturb it there."""
+
+
+def _forget_inherited() -> None:
+    for each in list(_made):
+        each.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_inherited)
+
+
 async def _keep(
     resource: R,
-    close: Callable[[R], Awaitable[None]],
+    close: Callable[[R], Coroutine[Any, Any, None]],
     kept: dict[asyncio.AbstractEventLoop, tuple[R, Keeper]],
     loop: asyncio.AbstractEventLoop,
 ) -> Keeper:
@@ -78,7 +110,8 @@ async def _keep(
     finally:
         kept.pop(loop, None)
         _orphans.pop(id(resource), None)
-        await close(resource)
+        # A library that is cancelled while it closes may leave some of its connections open.
+        await finish(close(resource))
 
 
 _orphans: dict[int, Keeper] = {}
@@ -95,7 +128,7 @@ def _abandon(kept: dict[asyncio.AbstractEventLoop, tuple[Any, Keeper]]) -> None:
 
 
 def _begin_closing(loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
-    task = loop.create_task(keeper.aclose())
+    task = Finishing(_close(keeper), loop=loop)
     _closing.add(task)
     task.add_done_callback(_closing.discard)
 
@@ -103,14 +136,22 @@ def _begin_closing(loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
 _closing: set[asyncio.Task[None]] = set()
 
 
+async def _close(keeper: Keeper) -> None:
+    # Not `aclose()` itself as a task: one that is cancelled before it begins would be cancelled and
+    # closed at once, in the middle of each other (Python 3.11 and 3.12).
+    await keeper.aclose()
+
+
 async def _close_in(loop: asyncio.AbstractEventLoop, keeper: Keeper) -> None:
     if loop is asyncio.get_running_loop():
-        await keeper.aclose()
+        await _close(keeper)
     elif loop.is_running():
-        closing = asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)
+        closing = asyncio.run_coroutine_threadsafe(_close(keeper), loop)
         # A loop that stops right now never answers, and may have cancelled what it was asked for;
-        # its own end has closed the keeper then.
-        while loop.is_running() and not closing.done():  # noqa: ASYNC110 - two loops, no event
+        # its own end has closed the keeper then. And one that is blocked, perhaps by who waits for
+        # this (a notebook, by `client.sync.close()`), closes it when it goes on.
+        until = time.monotonic() + PATIENCE_SECONDS
+        while loop.is_running() and not closing.done() and time.monotonic() < until:  # noqa: ASYNC110 - two loops, no event
             await asyncio.sleep(POLL_SECONDS)
     elif not loop.is_closed():
-        await asyncio.to_thread(loop.run_until_complete, keeper.aclose())
+        await asyncio.to_thread(loop.run_until_complete, _close(keeper))

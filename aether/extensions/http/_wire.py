@@ -5,28 +5,51 @@ It must not know an HTTP library.
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import functools
+import io
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 from aether._version import __version__
-from aether.errors import InputError, ProtocolError
+from aether.errors import (
+    AetherError,
+    ClientClosedError,
+    ConfigurationError,
+    InputError,
+    ProtocolError,
+    ProviderConnectionError,
+)
 
 __all__ = [
     "HEADERS",
+    "check_max_connections",
     "check_request",
+    "closed_meanwhile",
     "flatten",
     "proxy_for",
     "read_body",
+    "reason_of",
 ]
 
 HEADERS = {"User-Agent": f"aether/{__version__}", "Accept-Encoding": "identity"}
 """Sent where a request does not set them itself."""
 
+_LARGE_PIECE = 64 * 1024
+
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")  # a space and a backslash too
+
+
+def check_max_connections(number: int | None) -> None:
+    """`ConfigurationError` for what is no number of connections, nor `None`, which is no limit."""
+    if number is not None and (type(number) is not int or number < 1):
+        raise ConfigurationError(
+            f"max_connections takes a whole number from 1, or None for no limit, not {number!r}."
+        )
 
 
 def check_request(method: str, url: str, headers: Mapping[str, str]) -> str:
@@ -55,6 +78,18 @@ def check_request(method: str, url: str, headers: Mapping[str, str]) -> str:
     return host
 
 
+def closed_meanwhile(error: Exception, host: str) -> AetherError:
+    """What a library's error means when the transport was closed before the answer was whole."""
+    if isinstance(error, RuntimeError):  # so the libraries refuse a request that comes too late
+        return ClientClosedError("This transport was closed. Make a new one.")
+    return ProviderConnectionError(
+        f"The connection to {host} was closed, because its transport was, before the answer was "
+        "whole.",
+        kind="closed",
+        retryable=False,
+    )
+
+
 def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Names in lower case, repeated ones joined."""
     flat: dict[str, str] = {}
@@ -67,14 +102,16 @@ def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 async def read_body(pieces: AsyncIterator[bytes], *, max_bytes: int, host: str) -> bytes:
     """The whole body; `ProtocolError` if it is longer than `max_bytes`."""
-    body = bytearray()
+    body = io.BytesIO()  # which gives its bytes away without copying them
     async for piece in pieces:
-        body += piece
-        if len(body) > max_bytes:
+        body.write(piece)
+        if body.tell() > max_bytes:
             raise ProtocolError(
                 f"The answer of {host} is longer than {max_bytes} bytes.", kind="size"
             )
-    return bytes(body)
+        if len(piece) >= _LARGE_PIECE:  # many may be made of one that was compressed
+            await asyncio.sleep(0)
+    return body.getvalue()
 
 
 def proxy_for(url: str, proxies: dict[str, str]) -> str | None:
@@ -84,6 +121,16 @@ def proxy_for(url: str, proxies: dict[str, str]) -> str | None:
     if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def reason_of(error: OSError) -> str:
+    """Why the system made no connection, and what can be done where that is known."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return (
+            "too many files are open. Raise their limit (ulimit -n), or give the transport "
+            "max_connections"
+        )
+    return error.strerror or type(error).__name__
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,6 +7,7 @@ transport is first asked for by name.
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -19,7 +20,6 @@ from aiohttp.http import HttpProcessingError
 
 from aether.errors import (
     AetherError,
-    ClientClosedError,
     InputError,
     ProtocolError,
     ProviderConnectionError,
@@ -28,7 +28,14 @@ from aether.errors import (
 from aether.extensions.http._aiohttp_session import Session, abort, limits
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
-from aether.extensions.http._wire import check_request, flatten, read_body
+from aether.extensions.http._wire import (
+    check_max_connections,
+    check_request,
+    closed_meanwhile,
+    flatten,
+    read_body,
+    reason_of,
+)
 from aether.http.bodies import read_error_body
 from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeout
 
@@ -43,10 +50,16 @@ class AiohttpTransport:
     Proxies that the environment names when a loop's first request is made (`HTTPS_PROXY` and so
     on) are used, except for requests with `check_address`, whose connections are never shared
     either.
+
+    `max_connections`, for each event loop, is for those whose files or whose server are limited:
+    further requests wait for their turn, as long as their total limit allows. By default there is
+    no such limit.
     """
 
-    def __init__(self) -> None:
-        self._sessions = PerLoop(Session, Session.aclose)
+    def __init__(self, *, max_connections: int | None = None) -> None:
+        check_max_connections(max_connections)
+        make = functools.partial(Session, max_connections=max_connections)
+        self._sessions = PerLoop(make, Session.aclose)
 
     async def request(
         self,
@@ -126,6 +139,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         method, url, headers, body, timeout = self._request
         self.host = check_request(method, url, headers)
         self._session = await self._open()
+        timeout = await self._session.take_turn(timeout)
         failure: Exception | None = None
         try:
             self._answer = await self._session.client.request(
@@ -141,10 +155,10 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             failure = self._session.refusal or self._translate(error)
         except BaseException:
-            await self._close_session()
+            await self._leave()
             raise
         if failure is not None:
-            await self._close_session()
+            await self._leave()
             # Outside of `except`, so that no trace of aiohttp's error, which has the request's
             # headers in it, hangs on to ours.
             raise failure
@@ -165,7 +179,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         if connection is not None:  # the answer was not read, or the request not sent, to its end
             abort(connection)
             self._answer.close()
-        await self._close_session()
+        await self._leave()
 
     def chunks(self) -> AsyncIterator[bytes]:
         return decoded(self, self.headers)
@@ -194,7 +208,8 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._sessions.check_open()
         return Session(self._check_address)
 
-    async def _close_session(self) -> None:
+    async def _leave(self) -> None:
+        self._session.end_turn()
         if self._check_address is not None:
             await self._session.aclose()
 
@@ -224,8 +239,8 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         return None if connection is None else connection.protocol
 
     def _translate(self, error: Exception) -> AetherError:
-        if isinstance(error, RuntimeError) and self._session.client.closed:
-            return ClientClosedError("This transport was closed. Make a new one.")
+        if self._session.client.closed and not isinstance(error, AetherError):
+            return closed_meanwhile(error, self.host)
         return _translate(error, self.host)
 
 
@@ -253,8 +268,9 @@ def _translate(error: Exception, host: str) -> AetherError:
         place = host
         if isinstance(error, aiohttp.ClientProxyConnectionError):
             place = f"the proxy for {host}"
-        reason = error.os_error.strerror or type(error.os_error).__name__
-        return ProviderConnectionError(f"No connection to {place}: {reason}.", kind="connect")
+        return ProviderConnectionError(
+            f"No connection to {place}: {reason_of(error.os_error)}.", kind="connect"
+        )
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return ProviderConnectionError(
             f"The proxy refused to connect to {host} (status {error.status}).", kind="connect"

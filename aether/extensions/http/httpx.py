@@ -6,6 +6,8 @@ It must not know what is sent. httpx2 is an extra, imported when the first trans
 from __future__ import annotations
 
 import asyncio
+import functools
+import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -17,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Self
 from aether._optional import require
 from aether.errors import (
     AetherError,
-    ClientClosedError,
     InputError,
     ProtocolError,
     ProviderConnectionError,
@@ -25,7 +26,15 @@ from aether.errors import (
 )
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
-from aether.extensions.http._wire import HEADERS, check_request, flatten, read_body
+from aether.extensions.http._wire import (
+    HEADERS,
+    check_max_connections,
+    check_request,
+    closed_meanwhile,
+    flatten,
+    read_body,
+    reason_of,
+)
 from aether.http.bodies import read_error_body
 from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeout
 
@@ -44,12 +53,20 @@ class HttpxTransport:
     A client of your own (`client=`) is used as it is, its cookies included, in the loop that it
     belongs to, and is left open; it is not used for requests with `check_address`, whose
     connections are never shared.
+
+    `max_connections`, for each event loop, is for those whose files or whose server are limited:
+    further requests wait for their turn, as long as their total limit allows. By default there is
+    no such limit; a client of your own has its own.
     """
 
-    def __init__(self, client: httpx2.AsyncClient | None = None) -> None:
+    def __init__(
+        self, client: httpx2.AsyncClient | None = None, *, max_connections: int | None = None
+    ) -> None:
         _library()
+        check_max_connections(max_connections)
         self._own = client
-        self._clients: PerLoop[httpx2.AsyncClient] = PerLoop(_make_client, _close_client)
+        make = functools.partial(_make_client, max_connections=max_connections)
+        self._clients: PerLoop[httpx2.AsyncClient] = PerLoop(make, _close_client)
 
     async def request(
         self,
@@ -234,8 +251,8 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         return addresses
 
     def _translate(self, error: Exception) -> AetherError:
-        if isinstance(error, RuntimeError) and self._client.is_closed:
-            return ClientClosedError("This transport was closed. Make a new one.")
+        if self._client.is_closed and not isinstance(error, AetherError):
+            return closed_meanwhile(error, self.host)
         return _translate(error, self.host)
 
 
@@ -269,16 +286,27 @@ def _library() -> Any:
     return require("httpx2", extra="httpx")
 
 
-def _make_client(*, trust_env: bool = True) -> httpx2.AsyncClient:
+def _make_client(
+    *, trust_env: bool = True, max_connections: int | None = None
+) -> httpx2.AsyncClient:
     library = _library()
     client: httpx2.AsyncClient = library.AsyncClient(
         headers=HEADERS,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        limits=library.Limits(max_connections=None, max_keepalive_connections=None),
+        limits=library.Limits(max_connections=max_connections, max_keepalive_connections=None),
         trust_env=trust_env,  # proxies; certificates that the environment names hold in any case
-        verify=library.create_ssl_context(),
+        verify=_tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
     )
     return client
+
+
+@functools.lru_cache(maxsize=4)
+def _tls(*_: str | None) -> ssl.SSLContext:
+    """How certificates are checked. Reading those that are trusted takes some 20 ms, which no loop
+    should wait for again: so it is kept for each place that the environment names.
+    """
+    context: ssl.SSLContext = _library().create_ssl_context()
+    return context
 
 
 async def _close_client(client: httpx2.AsyncClient) -> None:
@@ -291,8 +319,9 @@ async def _content(answer: httpx2.Response) -> AsyncGenerator[bytes, None]:
 
 
 def _limits(timeout: Timeout) -> httpx2.Timeout:
+    # Who waits for one of a limited number of connections is held by the total limit alone.
     limits: httpx2.Timeout = _library().Timeout(
-        connect=timeout.connect, read=timeout.read, write=timeout.read, pool=timeout.connect
+        connect=timeout.connect, read=timeout.read, write=timeout.read, pool=None
     )
     return limits
 
@@ -310,6 +339,10 @@ def _not_connected(error: BaseException, host: str) -> ProviderConnectionError:
         if isinstance(cause, ssl.SSLError):
             return ProviderConnectionError(
                 f"No TLS connection to {host}: {cause.reason}.", kind="tls"
+            )
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return ProviderConnectionError(
+                f"No connection to {host}: {reason_of(cause)}.", kind="connect"
             )
     return ProviderConnectionError(f"No connection to {host}.", kind="connect")
 

@@ -6,8 +6,9 @@ It must not know what the events mean, nor how the request was sent.
 from __future__ import annotations
 
 import asyncio
+import io
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from aether.errors import ProtocolError, ProviderError, RequestTimeoutError
 from aether.extensions.llm._wire.sse import ServerSentEvent, SSEDecoder
@@ -23,14 +24,21 @@ DRAIN_SECONDS = 0.1
 """How long the end of a body is waited for when its protocol has ended already."""
 
 _BOM = b"\xef\xbb\xbf"
+_SLICE = 16 * 1024
+"""So many bytes are read at once; then the rest of the loop has its turn. Tiny events in them take
+some milliseconds."""
 _DOCUMENT_STARTS = (b"{", b"[", b"<")
+_LINE_STARTS = (b":", b"data", b"event", b"id", b"retry")
+_HEAD = 4096
+"""So much of a body without an event is kept, for the error that tells of it."""
 
 
 class EventStream:
     """Read the events with `batches`, once.
 
     A server that takes no notice of the wish for a stream sends a document, whatever its content
-    type says: then `batches` yields nothing, and `document` has it.
+    type says: then `batches` yields nothing, and `document` has it; of one that is neither JSON nor
+    HTML, its beginning.
     """
 
     def __init__(
@@ -47,26 +55,35 @@ class EventStream:
         """The events, in lists of those that came together. What the transport raises passes."""
         decoder = SSEDecoder()
         clock, latest = self._clock, self._clock()
-        started = False
+        started = any_event = False
+        head = b""
         try:
             async for piece in self._pieces:
+                if not any_event and len(head) < _HEAD:
+                    head += piece[:_HEAD]
                 if not started:
                     start = piece.removeprefix(_BOM).lstrip()
                     if start.startswith(_DOCUMENT_STARTS):
                         self.document = await self._read_rest(start)
                         return
                     started = bool(start)
-                events = decoder.feed(piece)
-                if events:
-                    yield events
-                    latest = clock()
-                elif clock() - latest > self._stall_seconds:
-                    raise RequestTimeoutError(
-                        f"The stream sent no event for {self._stall_seconds:g} s.", kind="idle"
-                    )
+                for part in (piece,) if len(piece) <= _SLICE else _sliced(piece):
+                    events = decoder.feed(part)
+                    if events:
+                        any_event = True
+                        yield events
+                        latest = clock()
+                    elif clock() - latest > self._stall_seconds:
+                        raise RequestTimeoutError(
+                            f"The stream sent no event for {self._stall_seconds:g} s.", kind="idle"
+                        )
+                    if len(piece) > _SLICE:
+                        await asyncio.sleep(0)
             events = decoder.flush()
             if events:
                 yield events
+            elif not any_event and not _may_be_events(head):
+                self.document = head.strip()
         finally:
             self.ended_between_events = decoder.close()
 
@@ -90,9 +107,23 @@ class EventStream:
             await close()
 
     async def _read_rest(self, start: bytes) -> bytes:
-        body = bytearray(start)
+        body = io.BytesIO()  # which gives its bytes away without copying them
+        body.write(start)
         async for piece in self._pieces:
-            body += piece
-            if len(body) > MAX_DOCUMENT_BYTES:
+            body.write(piece)
+            if body.tell() > MAX_DOCUMENT_BYTES:
                 raise ProtocolError(f"The answer is larger than {MAX_DOCUMENT_BYTES} bytes.")
-        return bytes(body)
+            if len(piece) > _SLICE:  # many may be made of one that was compressed
+                await asyncio.sleep(0)
+        return body.getvalue()
+
+
+def _may_be_events(head: bytes) -> bool:
+    """Whether a body begins as a stream does, or is too short to tell."""
+    start = head.removeprefix(_BOM).lstrip()
+    return any(start.startswith(line) or line.startswith(start) for line in _LINE_STARTS)
+
+
+def _sliced(piece: bytes) -> Iterator[bytes]:
+    for start in range(0, len(piece), _SLICE):
+        yield piece[start : start + _SLICE]

@@ -5,6 +5,7 @@ It must not know a protocol: a `Codec` writes the requests and reads the answers
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
@@ -47,14 +48,16 @@ class Exchange:
         connection at once.
         """
         model = self._model(request)
-        request, shaping = self._shape(request, model)
+        asked = request
+        request, shaping = self._shape(asked, model)
         whole: LLMResponse | None = None
         for part in count(1):
-            sent, source = self._render(request, model, stream=False)
+            sent, source = self._render(request, model, asked if part == 1 else None, stream=False)
             with Attempt(request, source) as attempt:
                 body = await self._endpoint.post(
                     sent.path, sent.body, headers=sent.headers, source=source
                 )
+                attempt.accepted()
                 response = self._codec.parse(body, source=source)
                 attempt.answered(response)
             whole = response if whole is None else joined(whole, response)
@@ -72,11 +75,12 @@ class Exchange:
         carries that too). Closing the iterator closes the connection at once.
         """
         model = self._model(request)
-        request, shaping = self._shape(request, model)
+        asked = request
+        request, shaping = self._shape(asked, model)
         whole: LLMResponse | None = None
         calls = 0  # of the parts before: an index tells the calls of the whole answer apart
         for part in count(1):
-            sent, source = self._render(request, model, stream=True)
+            sent, source = self._render(request, model, asked if part == 1 else None, stream=True)
             with Attempt(request, source) as attempt:
                 async with self._open(sent, source, before=whole) as events:
                     assembly = self._codec.assemble(source=source)
@@ -152,13 +156,24 @@ class Exchange:
             return shaping.request, shaping
         return (told_the_schema(request) if mode == "prompt" else request), None
 
-    def _render(self, request: LLMRequest, model: str, *, stream: bool) -> tuple[_Sent, Source]:
+    def _render(
+        self, request: LLMRequest, model: str, asked: LLMRequest | None, *, stream: bool
+    ) -> tuple[_Sent, Source]:
+        """What is sent, and whom to. Where the same was `asked` before, in the same call, it is
+        what was sent then: the caller may have changed, meanwhile, what the request is made of.
+        """
+        source = self._endpoint.source(model)
+        kept = None if asked is None or asked.context is None else asked.context.kept
+        if kept is not None and (self, stream) in kept:
+            same, sent = kept[self, stream]
+            if same() is asked:
+                return sent, source
         rendered = self._codec.render(request, model=model, stream=stream)
         headers = {**rendered.headers, **request.extra_headers}
-        return (
-            _Sent(rendered.path, render_json(rendered.body), headers),
-            self._endpoint.source(model),
-        )
+        sent = _Sent(rendered.path, render_json(rendered.body), headers)
+        if kept is not None:
+            kept[self, stream] = weakref.ref(asked), sent  # no cycle: the request has the context
+        return sent, source
 
     @asynccontextmanager
     async def _open(

@@ -22,8 +22,12 @@ from aether.extensions.llm._wire.errors import Source, refusal
 from aether.extensions.llm._wire.retry_after import parse_retry_after, parse_should_retry
 from aether.http.contracts import Timeout, Transport
 from aether.http.finding import transport_maker
+from aether.tools.threads import worker_threads
 
 __all__ = ["Endpoint", "render_json"]
+
+_imported: set[object] = set()
+"""The names under which transports were made already, so that their libraries are imported."""
 
 DEFAULT_TIMEOUT = Timeout(connect=5.0, read=600.0)
 
@@ -42,7 +46,8 @@ class Endpoint:
     `transport` is a `Transport`, which `aclose` leaves open; or a registered name, or a function
     that makes one: that transport is made for the first request and closed by `aclose`. The key is
     in no attribute, `repr` or message; it goes to this server's origin alone. `timeout` is in
-    seconds, until the first and between two pieces of an answer, or a `Timeout`.
+    seconds, until the first and between two pieces of an answer, or a `Timeout`. `state_host` is
+    what opaque state is bound to where the provider's name stands for more than one server.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Endpoint:
         query: str = "",
         api_key: str | None = None,
         key_header: str = "authorization",
+        state_host: str | None = None,
         transport: str | Transport | Callable[[], Transport] | None = None,
         timeout: float | Timeout | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -61,6 +67,7 @@ class Endpoint:
         self.provider = provider
         self.base_url = f"{url.scheme}://{url.netloc}{url.path.rstrip('/')}"
         self._query = url.query or query
+        self._state_host = state_host
         self._headers, self._redact = _seal(api_key, key_header, provider)
         self._timeout = _limits(timeout)
         self._clock = clock
@@ -68,19 +75,20 @@ class Endpoint:
         is_transport = isinstance(transport, Transport) and not isinstance(transport, type)
         self._transport = cast("Transport", transport) if is_transport else None
         self._make_transport = None if self._transport else _maker(transport)
+        self._choice = transport
         self._lock = threading.Lock()
         self._closed = False
 
     def source(self, model: str) -> Source:
         """What the errors of one call to `model` carry."""
-        return Source(self.provider, model, self._redact)
+        return Source(self.provider, model, self._redact, host=self._state_host)
 
     async def post(self, path: str, body: bytes, *, headers: Headers, source: Source) -> bytes:
         """Send JSON. The body of the answer, if its status is 200; else what that stands for.
 
         Sets the source's request id.
         """
-        transport = self._open()
+        transport = await self._open()
         try:
             answer = await transport.request(
                 "POST",
@@ -106,7 +114,7 @@ class Endpoint:
 
         Leaving early closes the connection at once. A transport's errors are signed.
         """
-        transport = self._open()
+        transport = await self._open()
         try:
             async with transport.stream(
                 "POST",
@@ -139,10 +147,18 @@ class Endpoint:
         if transport is not None and self._make_transport is not None:
             await transport.aclose()
 
-    def _open(self) -> Transport:
+    async def _open(self) -> Transport:
         transport = self._transport
         if transport is not None:
             return transport
+        if not isinstance(self._choice, str | None) or self._choice in _imported:
+            return self._make()
+        # Importing an HTTP library takes some tenths of a second, in which no task would go on.
+        transport = await worker_threads.run(self._make)
+        _imported.add(self._choice)
+        return transport
+
+    def _make(self) -> Transport:
         with self._lock:
             transport = self._transport
             if transport is None:

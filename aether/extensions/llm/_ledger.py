@@ -8,9 +8,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol, Self
 
-from aether.errors import AetherError, ProviderError, StreamInterruptedError
+from aether.errors import AetherError, InputError, ProviderError, StreamInterruptedError
 from aether.extensions.llm._wire.errors import Source
 from aether.llm.accounting import settle_answer, settle_failure
+from aether.llm.failures import translate
 from aether.llm.messages import LLMRequest, LLMResponse
 
 __all__ = ["Attempt"]
@@ -31,11 +32,12 @@ class Attempt:
     A request without a context has no ledger, and then this does nothing.
     """
 
-    __slots__ = ("_assembly", "_entry", "_request")
+    __slots__ = ("_accepted", "_assembly", "_entry", "_request")
 
     def __init__(self, request: LLMRequest, source: Source) -> None:
         context = request.context
         self._request = request
+        self._accepted = False
         self._assembly: _Assembly | None = None
         self._entry = (
             None
@@ -43,8 +45,17 @@ class Attempt:
             else context.open_entry(provider=source.provider, model=source.model)
         )
 
+    def accepted(self) -> None:
+        """The server has begun to answer, with a status of success: what it does not say now may
+        have been billed.
+        """
+        self._accepted = True
+
     def watch(self, assembly: _Assembly) -> None:
-        """Where to look, if the attempt ends early, for what had come and its characters."""
+        """Where to look, if the attempt ends early, for what had come and its characters. The
+        server has begun to answer.
+        """
+        self._accepted = True
         self._assembly = assembly
 
     def answered(self, response: LLMResponse) -> None:
@@ -64,23 +75,32 @@ class Attempt:
         entry = self._entry
         if entry is None or error is None or entry.state != "pending":
             return
-        assembly = self._assembly
-        partial = None if assembly is None else assembly.partial()
-        characters = 0 if assembly is None else assembly.characters
+        if isinstance(error, InputError):
+            error = translate(error)  # it may be the answer that does not fit
         if isinstance(error, ProviderError):
             entry.request_id = error.request_id
-        if partial is not None and partial.finish_reason is not None:
-            settle_answer(entry, partial, self._request)
-            entry.error = type(error).__name__
-        elif isinstance(error, AetherError) and not isinstance(error, ProviderError):
+        elif isinstance(error, AetherError) and not self._accepted:
             entry.error = type(error).__name__  # nothing was sent
             entry.state = "not_billed"
-        else:
-            judged: BaseException | None = error
-            if assembly is None and isinstance(error, StreamInterruptedError):
-                judged = error.__cause__  # a later part of an answer was refused, and broke it off
-            settle_failure(entry, judged, self._request, characters=characters)
-            entry.error = type(error).__name__
-            if partial is not None:
-                entry.model = partial.model
-                entry.request_id = partial.request_id
+            return
+        assembly = self._assembly
+        judged: BaseException | None = error
+        if isinstance(error, StreamInterruptedError) and error.__cause__ is not None:
+            judged = error.__cause__  # what broke it off: it may be a refusal of a later part
+        settle_failure(
+            entry,
+            judged,
+            self._request,
+            characters=0 if assembly is None else assembly.characters,
+            partial=self._partial(error),
+            accepted=self._accepted,
+        )
+        entry.error = type(error).__name__
+
+    def _partial(self, error: BaseException) -> LLMResponse | None:
+        """What had come. A stream's error may hold what came before this attempt, too."""
+        if self._assembly is not None:
+            return self._assembly.partial()
+        if self._accepted and isinstance(error, ProviderError):
+            return error.partial
+        return None

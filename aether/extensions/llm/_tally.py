@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 
-from aether.llm.accounting import input_token_bound, output_token_bound
+from aether.llm.accounting import bound
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.pricing import KIND, PriceSource
 from aether.llm.usage import LedgerEntry, TokenUsage, add_known
@@ -32,7 +32,7 @@ _log = logging.getLogger("aether.llm")
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """In US dollars. `uncertain` is what the unknown entries may cost at most, beside `total`."""
+    """In US dollars. What was billed differs from `total` by `uncertain` at most."""
 
     by_model: Mapping[str, Decimal]
     total: Decimal
@@ -55,8 +55,8 @@ class Tally:
         self._lock = threading.Lock()
         self._entries: deque[LedgerEntry] = deque(maxlen=ENTRIES_KEPT)
         self._rows: dict[str, TokenUsage] = {}
-        self._unpriced: deque[tuple[str | None, LedgerEntry]] = deque()
-        """With the row that the cost belongs to; `None` if it is uncertain."""
+        self._unpriced: deque[tuple[str, LedgerEntry]] = deque()
+        """With the row that the cost belongs to."""
         self._pricing = threading.Lock()
         self._prices = prices
         self._costs: dict[str, Decimal] = {}
@@ -112,10 +112,10 @@ class Tally:
             while self._unpriced:
                 model, entry = self._unpriced[0]
                 if entry.cost_usd is not None:
-                    self._add_cost(model, Decimal(repr(entry.cost_usd)))
+                    self._add_cost(model, Decimal(repr(entry.cost_usd)), None)
                 else:
                     table = table or self._table()
-                    self._add_cost(model, table.cost(entry))
+                    self._add_cost(model, *_priced(entry, table))
                 self._unpriced.popleft()  # at last: an error must not lose the entry
 
     def _table(self) -> PriceSource:
@@ -131,22 +131,17 @@ class Tally:
             entry.model = answer.model or entry.model
             entry.provider = answer.provider or entry.provider
         model = entry.model or request.model or UNKNOWN_MODEL
-        reported = _reported(entry, answer)
         if entry.state == "pending":
             entry.state = "unknown"
-        elif entry.state == "exact" and None in (reported.input_tokens, reported.output_tokens):
-            entry.state = "estimated"
+        bound(entry, request)
         self._entries.append(entry)
-        if answer is not None or entry.state == "exact":
+        if answer is not None or entry.state in ("exact", "estimated"):
             row = self._row(model)
             row.requests += answer is not None
-            _add_tokens(row, reported)
-        if entry.state == "unknown":
-            self.unknown += 1
-            self._unpriced.append((None, _bound(entry, request)))
-        elif entry.state != "not_billed":
-            self.estimated += entry.state == "estimated"
-            self._row(model)
+            _add_tokens(row, _reported(entry, answer))
+        self.estimated += entry.state == "estimated"
+        self.unknown += entry.state == "unknown"
+        if entry.state != "not_billed":
             self._unpriced.append((model, entry))
 
     def _row(self, model: str) -> TokenUsage:
@@ -155,14 +150,12 @@ class Tally:
             row = self._rows[model] = TokenUsage()
         return row
 
-    def _add_cost(self, model: str | None, cost: Decimal | None) -> None:
-        if cost is None:
-            return
-        if model is None:
-            self._uncertain = _EXACT.add(self._uncertain, cost)
-        else:
+    def _add_cost(self, model: str, cost: Decimal | None, doubt: Decimal | None) -> None:
+        if cost is not None:
             self._total = _EXACT.add(self._total, cost)
             self._costs[model] = _EXACT.add(self._costs.get(model, Decimal(0)), cost)
+        if doubt is not None:
+            self._uncertain = _EXACT.add(self._uncertain, doubt)
 
     def _price_in_background(self) -> None:
         try:
@@ -183,14 +176,14 @@ def _reported(
 
     An answer that came in parts has the sum of their tokens, and each part its entry.
     """
-    if answer is None or entry.state == "exact":
-        return entry
-    if entry.state != "estimated":
+    if entry.state == "unknown" and answer is not None:
         return answer
+    if entry.state == "exact":
+        return entry
     return replace(
         entry,
-        input_tokens=None if answer.input_tokens is None else entry.input_tokens,
-        output_tokens=None if answer.output_tokens is None else entry.output_tokens,
+        input_tokens=None if entry.most_input_tokens is not None else entry.input_tokens,
+        output_tokens=None if entry.most_output_tokens is not None else entry.output_tokens,
     )
 
 
@@ -202,12 +195,71 @@ def _add_tokens(row: TokenUsage, source: LLMResponse | StreamChunk | LedgerEntry
     row.reasoning_tokens = add_known(row.reasoning_tokens, source.reasoning_tokens)
 
 
-def _bound(entry: LedgerEntry, request: LLMRequest) -> LedgerEntry:
-    """The entry with the most that its attempt can have used."""
-    known_input, known_output = entry.input_tokens, entry.output_tokens
-    return replace(
-        entry,
-        model=entry.model or request.model,
-        input_tokens=input_token_bound(request) if known_input is None else known_input,
-        output_tokens=output_token_bound(request) if known_output is None else known_output,
-    )
+def _priced(entry: LedgerEntry, table: PriceSource) -> tuple[Decimal | None, Decimal | None]:
+    """What the entry adds to the total, and by how much at most that is wrong."""
+    if entry.state == "exact":
+        return table.cost(entry), None
+    most = table.cost(_most(entry, table))
+    if entry.state == "unknown":
+        return None, most
+    cost = table.cost(entry)
+    if cost is None or most is None:
+        return cost, None
+    least = table.cost(_least(entry)) or Decimal(0)
+    return cost, max(_EXACT.subtract(most, cost), _EXACT.subtract(cost, least))
+
+
+def _most(entry: LedgerEntry, table: PriceSource) -> LedgerEntry:
+    """The entry with the most that its attempt can have used, in the dearest way: what a cache was
+    written with, or what was reasoning, sound or an image, may have a price of its own.
+    """
+    tokens = entry.most_input_tokens
+    if tokens is not None:
+        entry = replace(_without_input(entry), input_tokens=tokens)
+        written = replace(entry, cache_write_tokens=tokens)
+        ways = (
+            entry,
+            written,
+            _with_details(written, cache_write_1h_tokens=tokens),
+            _with_details(entry, input_audio_tokens=tokens),
+        )
+        entry = _dearest(ways, table)
+    tokens = entry.most_output_tokens
+    if tokens is not None:
+        entry = replace(_without_output(entry), output_tokens=tokens)
+        ways = (
+            entry,
+            replace(entry, reasoning_tokens=tokens),
+            _with_details(entry, output_audio_tokens=tokens),
+            _with_details(entry, output_image_tokens=tokens),
+        )
+        entry = _dearest(ways, table)
+    return entry
+
+
+def _least(entry: LedgerEntry) -> LedgerEntry:
+    """The entry with what its attempt has used for certain."""
+    if entry.most_input_tokens is not None:
+        entry = replace(_without_input(entry), input_tokens=0)
+    if entry.most_output_tokens is not None:
+        entry = replace(_without_output(entry), output_tokens=0)
+    return entry
+
+
+def _dearest(ways: Iterable[LedgerEntry], table: PriceSource) -> LedgerEntry:
+    return max(ways, key=lambda way: table.cost(way) or Decimal(0))
+
+
+def _without_input(entry: LedgerEntry) -> LedgerEntry:
+    """Without what is said of parts of the input, which is not known."""
+    details = {name: n for name, n in entry.token_details.items() if name.startswith("output")}
+    return replace(entry, cache_read_tokens=None, cache_write_tokens=None, token_details=details)
+
+
+def _without_output(entry: LedgerEntry) -> LedgerEntry:
+    details = {name: n for name, n in entry.token_details.items() if not name.startswith("output")}
+    return replace(entry, reasoning_tokens=None, token_details=details)
+
+
+def _with_details(entry: LedgerEntry, **details: int) -> LedgerEntry:
+    return replace(entry, token_details={**entry.token_details, **details})

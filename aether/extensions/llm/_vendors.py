@@ -48,6 +48,8 @@ class Vendor:
     name: str
     base_url: str | None
     """`None`: everybody has an address of their own."""
+    state_host: str | None = None
+    """What opaque state is bound to, if the name stands for more than one server."""
     path: str = "/chat/completions"
     """Below the base URL; `{model}` is the model's name."""
     query: str = ""
@@ -132,7 +134,8 @@ ELSEWHERE = replace(
     media_types=None,
     echoes_reasoning=True,
 )
-"""A server of which no more is known than that it speaks the protocol."""
+"""A server of which no more is known than that it speaks the protocol. Its `state_host` is still to
+be said."""
 
 _ROWS = (
     Vendor(

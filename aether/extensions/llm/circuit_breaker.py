@@ -24,6 +24,7 @@ from aether.errors import (
     ProviderError,
     QuotaExceededError,
     RateLimitError,
+    RequestTimeoutError,
     StreamInterruptedError,
 )
 from aether.llm.contracts import LLMProvider
@@ -41,6 +42,8 @@ CircuitState = Literal["closed", "open", "half_open"]
 
 JITTER = 0.1
 """By up to this part a longer pause is shortened at random: clients must not return together."""
+DEADLINE = "deadline"
+"""The `kind` of what the call's own deadline has ended."""
 PROBE_SECONDS = 1.0
 """When to come back while a probe is under way: its end cannot be known."""
 
@@ -64,11 +67,13 @@ class CircuitBreakerProvider(ProviderWrapper):
     `max_recovery_timeout`.
 
     - A success is a response, or a stream's final chunk. A stream's outcome counts at its end.
-    - A failure is an error that speaks against the provider: connection, timeout, 5xx, a broken
-      stream, an answer that the protocol does not allow, an exception that nobody has foreseen.
+    - A failure is an error that speaks against the provider: connection, timeout (also by the
+      call's own deadline, if nothing had come), 5xx, a broken stream, an answer that the protocol
+      does not allow or that is no response, an exception that nobody has foreseen.
     - All else is neutral, and changes nothing: the caller's own fault (400, 401, 403, 404, 422, a
-      `ValueError`), 429, an exhausted quota, an error that is no `ProviderError`, a cancelled call,
-      a stream that its reader left. After a neutral probe the next call is the probe.
+      `ValueError`), 429, an exhausted quota, an error that is no `ProviderError`, a call of which
+      nothing was sent, a cancelled call, a stream that its reader left or that was still coming at
+      the call's deadline. After a neutral probe the next call is the probe.
 
     A probe that has no outcome after `probe_timeout` seconds is given up, and another call is let
     through. An outcome that comes when its circuit has opened or closed meanwhile is ignored.
@@ -106,17 +111,17 @@ class CircuitBreakerProvider(ProviderWrapper):
 
     def state(self, model: str | None = None) -> CircuitState:
         """How the next call to `model` will find its circuit."""
-        return self._circuits[model].state()
+        return self._circuit(model).state()
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         request, context = with_context(request)
-        circuit = self._circuits[request.model]
+        circuit = self._circuit(request.model)
         admission = circuit.admit()
         outer, context.admission = context.admission, admission
         outcome = _Outcome.NEUTRAL
         try:
             response = await self.inner.complete(request)
-            outcome = _Outcome.SUCCESS
+            outcome = _judge_answer(response)
         except Exception as error:
             outcome = _judge(error)
             raise
@@ -127,7 +132,7 @@ class CircuitBreakerProvider(ProviderWrapper):
 
     async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
         request, context = with_context(request)
-        circuit = self._circuits[request.model]
+        circuit = self._circuit(request.model)
         admission = circuit.admit()
         outer, context.admission = context.admission, admission
         outcome = _Outcome.NEUTRAL
@@ -140,15 +145,17 @@ class CircuitBreakerProvider(ProviderWrapper):
             outcome = _judge(error)
             raise
         except BaseException:  # cancelled or left: a success all the same if the answer was whole
-            if last is not None and last.is_final:
+            if _judge_answer(last) is _Outcome.SUCCESS:
                 outcome = _Outcome.SUCCESS
             raise
         else:
-            whole = last is not None and last.is_final
-            outcome = _Outcome.SUCCESS if whole else _Outcome.FAILURE
+            outcome = _judge_answer(last)
         finally:
             context.admission = outer
             circuit.settle(admission, outcome)
+
+    def _circuit(self, model: str | None) -> _Circuit:
+        return self._circuits[model or self.default_model]
 
 
 class _Outcome(Enum):
@@ -157,19 +164,28 @@ class _Outcome(Enum):
     NEUTRAL = "neutral"
 
 
+def _judge_answer(answer: object) -> _Outcome:
+    """Of what a provider returned, or of its stream's last chunk: it may be anything."""
+    final = isinstance(answer, StreamChunk) and answer.is_final
+    whole = final or isinstance(answer, LLMResponse)
+    return _Outcome.SUCCESS if whole else _Outcome.FAILURE
+
+
 def _judge(raised: Exception) -> _Outcome:
     error = translate(raised)
-    if not isinstance(error, ProviderError) or isinstance(error, _NEUTRAL):
+    if not isinstance(error, ProviderError) or isinstance(error, _NEUTRAL) or not error.attempts:
         return _Outcome.NEUTRAL
     cause = error.__cause__
-    if isinstance(error, StreamInterruptedError) and isinstance(cause, _NEUTRAL):
+    if isinstance(error, StreamInterruptedError) and (
+        isinstance(cause, _NEUTRAL) or error.kind == DEADLINE
+    ):
         return _Outcome.NEUTRAL
-    if type(error) is not ProviderError:
-        return _Outcome.FAILURE
-    refused = error.status is not None and 400 <= error.status < 500 and not error.retryable
-    if refused or isinstance(cause, ValueError):
+    if type(error) is ProviderError and isinstance(cause, ValueError):
         return _Outcome.NEUTRAL
-    return _Outcome.FAILURE
+    status = error.status
+    refused = status is not None and 400 <= status < 500 and not error.retryable
+    timed_out = isinstance(error, RequestTimeoutError)  # also where the server says not to retry
+    return _Outcome.NEUTRAL if refused and not timed_out else _Outcome.FAILURE
 
 
 @dataclass(frozen=True, slots=True)

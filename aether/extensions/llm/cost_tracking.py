@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from aether.extensions.llm._tally import Tally
-from aether.llm.accounting import record_attempt
+from aether.llm.accounting import record_attempt, written_beside_text
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
@@ -64,7 +64,7 @@ class CostTrackingProvider(ProviderWrapper):
         try:
             async with open_stream(self.inner, call.request) as chunks:
                 async for last in chunks:
-                    characters += len(last.text)
+                    characters += len(last.text) or written_beside_text(last)
                     yield last
         except BaseException as error:
             self._count(call, _answer(last), error, characters)
@@ -119,7 +119,8 @@ class Usage:
     Requests are the calls that came back: each turn of a tool loop is one, a retried attempt is
     none. Tokens are those that providers reported. Costs are those of all attempts that were
     billed, `exact` and `estimated` entries of the ledger alike: of an abandoned or broken stream
-    too. `unknown` entries may have been billed; `uncertain_cost_usd` says how much at most.
+    too. `unknown` entries may have been billed. By how much the total may be wrong for these and
+    for estimates, `uncertain_cost_usd` says.
 
     Prices are loaded when a cost is first read, which takes about 0.3 s and stalls the event loop
     for up to 0.2 s if it is read there; `await warm_up()` does it beforehand, in a thread.
@@ -157,11 +158,14 @@ class Usage:
 
     @property
     def uncertain_cost_usd(self) -> float:
-        """At most so much more, in US dollars, was billed for the attempts that are `unknown`.
+        """What was billed differs from `total_cost_usd` by no more than this, in US dollars.
 
-        Such an attempt is taken to have used an input token for each byte of its request, and its
-        `max_tokens` of output, or 131,072 where it set none. Models without a known price are left
-        out.
+        Almost always it is less, and mostly by far: each count that a provider did not report is
+        taken at the most that it can be. That is for input a token for each byte of the request,
+        or 2,097,152 where it holds a document or `extra_body`; for output, which may have been
+        reasoning or have been written after a stream was left, `max_tokens`, or 131,072 where none
+        was set; all at the model's dearest price for such tokens. It is 0 where `is_exact`. Models
+        without a known price are left out.
         """
         return float(self._tally.costs().uncertain)
 

@@ -6,6 +6,7 @@ It must not know the other adapters.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
@@ -65,7 +66,7 @@ class OpenAIProvider:
             raise ConfigurationError(f"api is 'auto', 'chat' or 'responses', not {api!r}.")
         base_url = _without_operation(base_url or _OPENAI_URL)
         at_openai = _is_openai(base_url)
-        vendor = OPENAI if at_openai else ELSEWHERE
+        vendor = OPENAI if at_openai else replace(ELSEWHERE, state_host=_host_of(base_url))
         if vendor.key_required:
             api_key = api_key or config.environment("OPENAI_API_KEY")
             if not api_key:
@@ -79,6 +80,7 @@ class OpenAIProvider:
             base_url=_with_version(base_url) if at_openai else base_url,
             api_key=api_key or None,
             key_header=vendor.key_header,
+            state_host=vendor.state_host,
             transport=transport,
             timeout=timeout,
         )
@@ -87,7 +89,7 @@ class OpenAIProvider:
         """The protocol that is spoken: `chat` or `responses`."""
         codec: Codec
         if self.api == "responses":
-            codec = ResponsesCodec(vendor.name, at_openai=at_openai)
+            codec = ResponsesCodec(vendor, at_openai=at_openai)
         else:
             codec = ChatCodec(vendor)
         self._exchange = Exchange(endpoint, codec, self.default_model)
@@ -113,11 +115,15 @@ class OpenAIProvider:
 
 def _is_openai(url: str) -> bool:
     """Whether it is one of OpenAI's own hosts; those of its regions have a prefix."""
-    try:
-        host = urlsplit(url).hostname or ""
-    except ValueError:  # the endpoint says what is wrong with it
-        return False
+    host = _host_of(url)
     return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # the endpoint says what is wrong with it
+        return ""
 
 
 def _with_version(url: str) -> str:

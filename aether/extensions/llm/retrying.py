@@ -7,23 +7,26 @@ It must not know a provider's protocol or its siblings: it asks the error (`retr
 from __future__ import annotations
 
 import asyncio
-import math
+import dataclasses
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 
 from aether.errors import (
     AetherError,
     CircuitOpenError,
     ProviderError,
     RateLimitError,
+    RequestTimeoutError,
     StreamInterruptedError,
 )
+from aether.extensions.llm._deadline import Deadline
 from aether.extensions.llm._pacing import Pace
-from aether.llm.accounting import record_attempt
+from aether.llm.accounting import record_attempt, written_beside_text
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
-from aether.llm.failures import broken_stream, translate
+from aether.llm.failures import broken_stream, check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
 from aether.llm.streaming import open_stream
@@ -44,7 +47,11 @@ class RetryingProvider(ProviderWrapper):
     error. If the server asks for more than `retry_after_cap` seconds, or the call's deadline comes
     first, the error is raised at once and carries `retry_after`. Only a `ProviderError` that is
     `retryable` is tried again; any other exception comes out as an `AetherError`, with the original
-    as its `__cause__`.
+    as its `__cause__`. The response and the error say how many `attempts` there were.
+
+    One deadline, `context.deadline`, holds for all attempts and the waiting together. No attempt
+    starts after it, and one that is under way when it comes is cancelled: that is a
+    `RequestTimeoutError` whose `kind` is `deadline`.
 
     In a stream all before the first content (text, reasoning, a piece of a tool call) may be tried
     again. After it nothing is: the caller gets the error, whose `partial` holds the text so far.
@@ -60,7 +67,8 @@ class RetryingProvider(ProviderWrapper):
     the first error is raised.
 
     Cancelling a call ends its waiting and its attempt at once. `provider` is the name for messages;
-    `clock` is monotonic, in seconds, as is `context.deadline`; `random` gives 0 to 1.
+    `clock` is monotonic, in seconds, as is `context.deadline`; `random` gives 0 to 1; `sleep` and
+    `timeout` are as in `asyncio`.
     """
 
     def __init__(
@@ -75,6 +83,7 @@ class RetryingProvider(ProviderWrapper):
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Callable[[], float] = random.random,
+        timeout: Callable[[float], asyncio.Timeout] = asyncio.timeout,
     ) -> None:
         super().__init__(inner)
         check_count("max_attempts", max_attempts)
@@ -89,6 +98,7 @@ class RetryingProvider(ProviderWrapper):
         self._clock = clock
         self._sleep = sleep
         self._random = random
+        self._timeout = timeout
         self._paces: PerModel[Pace] = PerModel(lambda _: Pace())
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
@@ -96,7 +106,8 @@ class RetryingProvider(ProviderWrapper):
         while True:
             await self._start_attempt(call)
             try:
-                response = await self.inner.complete(call.request)
+                response = await call.deadline.wait_for(partial(self.inner.complete, call.request))
+                check_response(response, call.request, provider=self._provider)
             except BaseException as error:
                 self._record(call, error=error)
                 if not isinstance(error, Exception):
@@ -105,7 +116,7 @@ class RetryingProvider(ProviderWrapper):
             else:
                 self._record(call, answer=response)
                 call.pace.put_back(call.retries)
-                return response
+                return call.told_of_attempts(response)
 
     async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
         call = self._begin(request)
@@ -116,9 +127,10 @@ class RetryingProvider(ProviderWrapper):
             begun = False
             repeated = shown
             pieces: list[str] = []
+            beside = 0
             try:
                 async with open_stream(self.inner, call.request) as chunks:
-                    async for last in chunks:
+                    async for last in call.deadline.iterate(chunks):
                         if not begun:
                             if last.has_content or last.is_final:
                                 begun = True
@@ -129,38 +141,44 @@ class RetryingProvider(ProviderWrapper):
                                 shown += 1
                         if last.text:
                             pieces.append(last.text)
-                        yield last
+                        else:
+                            beside += written_beside_text(last)
+                        yield last if last.response is None else call.told_in_chunk(last)
                 self._check_ended(call, last)
             except BaseException as error:
                 answer = last if last is not None and last.is_final else None
-                characters = sum(map(len, pieces))
+                characters = beside + sum(map(len, pieces))
                 self._record(call, answer=answer, error=error, characters=characters)
                 if not isinstance(error, Exception):
+                    if answer is not None:
+                        call.pace.put_back(call.retries)
                     raise
                 if begun:
                     self._raise_broken(call, error, "".join(pieces))
                 self._plan_retry(call, error)
             else:
-                self._record(call, answer=last, characters=sum(map(len, pieces)))
+                self._record(call, answer=last, characters=beside + sum(map(len, pieces)))
                 call.pace.put_back(call.retries)
                 return
 
     def _begin(self, request: LLMRequest) -> _Call:
         request, context = with_context(request)
         context.accounted = True
-        return _Call(request, context, self._paces[request.model])
+        pace = self._paces[request.model or self.default_model]
+        return _Call(request, context, pace, Deadline(context.deadline, self._clock, self._timeout))
 
     async def _start_attempt(self, call: _Call) -> None:
         """Wait for what is to be waited for, and ask the breaker whether it still agrees."""
         if call.delay is not None or call.pace.closed_until:
             await self._wait(call)
         admission = call.context.admission
-        if admission is not None:
-            try:
+        try:
+            call.deadline.check()
+            if admission is not None:
                 admission.check()
-            except CircuitOpenError as error:
-                call.final(error)
-                raise
+        except (CircuitOpenError, RequestTimeoutError) as error:
+            call.final(error)
+            raise
         call.attempts += 1
         call.entries = len(call.context.entries)
         call.started = self._clock()
@@ -180,7 +198,7 @@ class RetryingProvider(ProviderWrapper):
         while gate := pace.closed_until:
             left = gate - self._clock()
             if left > 0:
-                if left > min(patience, self._time_left(call)):
+                if left > patience or left >= call.deadline.left():
                     raise call.final(self._held_back(call, left))
                 patience -= left
                 await self._wait_at_gate(call, left)
@@ -188,9 +206,9 @@ class RetryingProvider(ProviderWrapper):
 
     async def _wait_at_gate(self, call: _Call, seconds: float) -> None:
         """Whoever finds others waiting starts up to `base_delay` after them, not all at once."""
-        if call.pace.join_queue():
-            later = seconds + self._random() * self._base_delay
-            seconds = max(seconds, min(later, self._time_left(call)))
+        if call.pace.join_queue():  # of the time that is left, one half is for the attempt
+            spread = min(self._base_delay, (call.deadline.left() - seconds) / 2)
+            seconds += self._random() * max(0.0, spread)
         try:
             await self._sleep(seconds)
         finally:
@@ -218,7 +236,9 @@ class RetryingProvider(ProviderWrapper):
             reason = (
                 f"the server asks for more than the {self._retry_after_cap:g} s that are waited"
             )
-        elif delay >= self._time_left(call):
+        elif call.deadline.left() <= 0:
+            return False
+        elif delay >= call.deadline.left():
             reason = f"the call's deadline comes before the {delay:.3g} s to wait are over"
         elif not call.pace.take_retry():
             reason = "too many retries of late did not help, and the budget for them is used up"
@@ -265,10 +285,6 @@ class RetryingProvider(ProviderWrapper):
         exponent = min(attempts - 1, 64)  # beyond it the cap has long been reached
         return self._random() * min(self._max_delay, self._base_delay * 2.0**exponent)
 
-    def _time_left(self, call: _Call) -> float:
-        deadline = call.context.deadline
-        return math.inf if deadline is None else deadline - self._clock()
-
     def _record(
         self,
         call: _Call,
@@ -294,8 +310,10 @@ class _Call:
     """One call on its way through its attempts."""
 
     __slots__ = (
+        "_first_entry",
         "attempts",
         "context",
+        "deadline",
         "delay",
         "entries",
         "failures",
@@ -306,10 +324,14 @@ class _Call:
         "started",
     )
 
-    def __init__(self, request: LLMRequest, context: CallContext, pace: Pace) -> None:
+    def __init__(
+        self, request: LLMRequest, context: CallContext, pace: Pace, deadline: Deadline
+    ) -> None:
         self.request = request  # immutable: every attempt sends the same
         self.context = context
         self.pace = pace
+        self.deadline = deadline
+        self._first_entry = len(context.entries)
         self.attempts = 0
         self.retries = 0
         self.delay: float | None = None
@@ -323,10 +345,20 @@ class _Call:
     def final(self, error: AetherError) -> AetherError:
         """The error that the caller gets, which tells of the attempts before it."""
         if isinstance(error, ProviderError):
-            error.attempts = self.attempts
+            error.attempts = len(self.context.entries) - self._first_entry
         if self.failures:
             _note(error, f"Attempts before this failed with: {', '.join(self.failures)}.")
         return error
+
+    def told_of_attempts(self, response: LLMResponse) -> LLMResponse:
+        """The response that the caller gets. Its own attempt may have no entry yet."""
+        sent = max(len(self.context.entries), self.entries + 1) - self._first_entry
+        return response if sent == 1 else response.model_copy(update={"attempts": sent})
+
+    def told_in_chunk(self, chunk: StreamChunk) -> StreamChunk:
+        """The final chunk that the caller gets."""
+        told = None if chunk.response is None else self.told_of_attempts(chunk.response)
+        return chunk if told is chunk.response else dataclasses.replace(chunk, response=told)
 
 
 def _note(error: AetherError, note: str) -> None:
@@ -337,4 +369,4 @@ def _note(error: AetherError, note: str) -> None:
 def _seconds_asked(error: ProviderError) -> float:
     """The server's `retry_after`, or 0 where it is none that can be waited for."""
     seconds = error.retry_after
-    return seconds if seconds is not None and seconds > 0 else 0.0
+    return seconds if isinstance(seconds, int | float) and seconds > 0 else 0.0

@@ -6,9 +6,10 @@ It must not know who asks for a price, nor keep what was asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from aether.llm.usage import LedgerEntry
@@ -22,6 +23,12 @@ __all__ = ["GenAIPrices"]
 SELF_HOSTED = frozenset({"llamacpp", "lmstudio", "local", "ollama", "vllm"})
 """Providers that run on their user's machine: there a model's name says nothing of its cost."""
 
+_MODALITIES = ("audio", "image", "video")
+_OF_INPUT = tuple(f"input_{modality}_tokens" for modality in _MODALITIES)
+_OF_CACHE = tuple(f"cache_{modality}_read_tokens" for modality in _MODALITIES)
+_OF_OUTPUT = tuple(f"output_{modality}_tokens" for modality in _MODALITIES)
+_DETAILS = frozenset({*_OF_INPUT, *_OF_CACHE, *_OF_OUTPUT, "cache_write_1h_tokens"})
+
 _MILLION = 1_000_000
 _EXACT = Context(prec=60)  # whatever precision the calling thread has set for itself
 _log = logging.getLogger("aether.prices")
@@ -30,10 +37,10 @@ _log = logging.getLogger("aether.prices")
 class GenAIPrices:
     """A `PriceSource` of public list prices, in US dollars.
 
-    Prompt caches, reasoning, and prices that depend on the size or the time of a call are taken
-    into account; audio, batches and discounts are not. A provider that the table does not have is
-    priced by the model's name alone. One that runs on its user's machine has no price, nor has a
-    model that the table has none for.
+    Prompt caches, reasoning, sound and images, and prices that depend on the size or the time of a
+    call are taken into account; batches, service tiers, searches and discounts are not. A provider
+    that the table does not have is priced by the model's name alone. One that runs on its user's
+    machine has no price, nor has a model that the table has none for.
 
     Loading takes about 0.3 s of CPU, once in a process. A newer table that the application has
     installed with `genai_prices.UpdatePrices` is used from then on.
@@ -63,8 +70,12 @@ class GenAIPrices:
             counts.output and price.output_mtok is None
         ):
             return None
-        with localcontext(_EXACT):
-            return table.rates(price).cost(counts)
+        try:
+            with localcontext(_EXACT):
+                return table.rates(price).cost(counts)
+        except ValueError as error:  # of a part that overlaps another: how much was not told
+            _log.warning("%r of %s cannot be priced: %s", entry.model, entry.provider, error)
+            return None
 
     def _current_table(self) -> _Table:
         from genai_prices.data_snapshot import get_snapshot
@@ -84,6 +95,8 @@ class _Counts(NamedTuple):
     cache_read: int
     cache_write: int
     reasoning: int
+    details: Mapping[str, int] = MappingProxyType({})
+    """Parts of these, by the table's names for them, which are also those of the ledger."""
 
     @classmethod
     def of(cls, entry: LedgerEntry) -> _Counts:
@@ -95,13 +108,25 @@ class _Counts(NamedTuple):
             (entry.cache_read_tokens or 0) if known_input else 0,
             (entry.cache_write_tokens or 0) if known_input else 0,
             (entry.reasoning_tokens or 0) if known_output else 0,
+            {
+                name: tokens
+                for name, tokens in entry.token_details.items()
+                if name in _DETAILS and (known_output if name in _OF_OUTPUT else known_input)
+            },
         )
 
     def possible(self) -> bool:
+        wholes = {
+            **dict.fromkeys(_OF_INPUT, self.input),
+            **dict.fromkeys(_OF_CACHE, self.cache_read),
+            **dict.fromkeys(_OF_OUTPUT, self.output),
+            "cache_write_1h_tokens": self.cache_write,
+        }
         return (
-            min(self) >= 0
+            min(self[:5]) >= 0
             and self.cache_read + self.cache_write <= self.input
             and self.reasoning <= self.output
+            and all(0 <= tokens <= wholes[name] for name, tokens in self.details.items())
         )
 
 
@@ -124,7 +149,7 @@ class _Rates:
             self._reasoning = self._rate(_Counts(0, _MILLION, 0, 0, _MILLION))
 
     def cost(self, counts: _Counts) -> Decimal:
-        if not self._linear:
+        if counts.details or not self._linear:
             return self._ask(counts)
         plain_input = counts.input - counts.cache_read - counts.cache_write
         return (
@@ -148,6 +173,7 @@ class _Rates:
             cache_read_tokens=counts.cache_read,
             cache_write_tokens=counts.cache_write,
             output_reasoning_tokens=counts.reasoning,
+            **counts.details,
         )
         return self._price.calc_price(usage)["total_price"]
 

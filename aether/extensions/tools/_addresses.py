@@ -7,11 +7,13 @@ release of Python to the next. They follow the IANA registries of special-purpos
 iana.org/assignments/iana-ipv4-special-registry and .../iana-ipv6-special-registry.
 
 What no table can tell: a translator (NAT64, RFC 6052) whose operator chose a prefix out of the
-public space leads wherever that operator lets it.
+public space leads wherever that operator lets it. Only the addresses where clouds keep their
+credentials are looked for wherever a translator may read one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from aether.errors import ToolError
@@ -58,6 +60,24 @@ _IPV6 = {
     }.items()
 }
 
+_METADATA = frozenset(
+    IPv4Address(address)
+    for address in (
+        "169.254.169.254",  # most clouds
+        "169.254.170.2",  # containers at Amazon
+        "169.254.170.23",  # Kubernetes at Amazon
+        "169.254.0.23",  # Tencent
+        "169.254.42.42",  # Scaleway
+        "100.100.100.200",  # Alibaba
+        "168.63.129.16",  # Azure
+        "192.0.0.192",  # Oracle
+    )
+)
+
+_EMBEDDED_AFTER = (2, 4, 5, 6, 7, 8, 12)
+"""After how many bytes an IPv4 address may stand inside an IPv6 one: RFC 3056, section 2, and
+RFC 6052, section 2.2, where the byte at 8 is never a part of it."""
+
 _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
 """The first half of an interface identifier that carries an IPv4 address (RFC 5214)."""
 
@@ -90,4 +110,13 @@ def _not_public_v6(ip: IPv6Address) -> str | None:
         return "outside IPv6's public space, 2000::/3 (RFC 4291)"
     if int(ip) >> 32 & 0xFFFF_FFFF in _ISATAP:
         return "ISATAP, an IPv4 address inside (RFC 5214)"
+    if not _METADATA.isdisjoint(_embedded(ip)):
+        return "a cloud's metadata address, translated (RFC 6052)"
     return next((what for network, what in _IPV6.items() if ip in network), None)
+
+
+def _embedded(ip: IPv6Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that a translator may take it for."""
+    for start in _EMBEDDED_AFTER:
+        places = [place for place in range(start, start + 5) if place != 8][:4]
+        yield IPv4Address(bytes(ip.packed[place] for place in places))

@@ -67,6 +67,8 @@ def parse_web_url(text: str, *, base: str | None = None) -> WebURL:
     if parts.scheme not in _PORTS:
         raise _refused("it must begin with http:// or https://")
     host, port, is_address = _parse_authority(parts.netloc, _PORTS[parts.scheme])
+    if "@" in text and not parts.path:
+        raise _refused("parsers disagree about an @ that has no / between it and the host")
     authority = f"[{host}]" if ":" in host else host
     if port != _PORTS[parts.scheme]:
         authority += f":{port}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from aether import config
@@ -24,6 +25,9 @@ __all__ = ["read_file"]
 
 _KERNEL_FOLDERS = (Path("/proc"), Path("/sys"))
 """Their "files" are the state of processes: /proc/self/environ holds every key."""
+_KERNEL_SYSTEMS = {"proc", "sysfs", "debugfs", "tracefs", "securityfs", "configfs", "cgroup2"}
+_MOUNTS = Path("/proc/self/mountinfo")
+"""Where Linux says what is mounted where: proc(5). Nobody says that /proc is at /proc alone."""
 
 
 @register_tool
@@ -161,9 +165,23 @@ def _require_own_file(status: os.stat_result, shown: str) -> None:
 
 
 def _require_outside_kernel(status: os.stat_result, shown: str) -> None:
+    if status.st_dev in _kernel_devices():
+        raise ToolError(f"{shown} is refused: it is part of the system's own state.")
+
+
+def _kernel_devices() -> Iterator[int]:
     for folder in _KERNEL_FOLDERS:
-        if folder.is_mount() and status.st_dev == folder.stat().st_dev:
-            raise ToolError(f"{shown} is refused: it is part of the system's own state.")
+        if folder.is_mount():
+            yield folder.stat().st_dev
+    try:
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for line in mounts.splitlines():
+        place, _, kind = line.partition(" - ")
+        if kind.partition(" ")[0] in _KERNEL_SYSTEMS:
+            major, _, minor = place.split()[2].partition(":")
+            yield os.makedev(int(major), int(minor))
 
 
 def _read(descriptor: int, length: int) -> bytes:

@@ -17,14 +17,16 @@ import socket
 from collections.abc import Callable, Collection
 
 from aether import config
-from aether.errors import InputError, ProviderError, ToolError
+from aether.errors import ConfigurationError, InputError, ProviderError, ToolError
 from aether.extensions.tools._addresses import WEB_PORTS, check_public_address
 from aether.extensions.tools._urls import WebURL, parse_web_url
 from aether.http.contracts import AddressCheck, HTTPStream, Timeout, Transport
 from aether.http.finding import transport_maker
+from aether.tools.contracts import Tool
 from aether.tools.registry import register_tool
+from aether.tools.schema import build_tool
 
-__all__ = ["HTTPGetter", "http_get"]
+__all__ = ["HTTPGetter", "build_http_get", "http_get"]
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -57,7 +59,8 @@ class HTTPGetter:
     """Fetches pages of the public web as text; `http_get` is the one with the default rules.
 
     With `allowed_hosts` only these hosts are fetched from, redirects included: exact names, so
-    `example.com` does not open `www.example.com`. Their addresses must be public all the same.
+    `example.com` does not open `www.example.com`. Their addresses must be public all the same. Of
+    any other host not even the name is looked up. `ConfigurationError` for what is no host.
 
     `check_address` judges every address before it is connected to, `allowed_ports` the ports of
     URLs. Each call makes a `transport`, and closes it before it returns, fails or is cancelled.
@@ -71,9 +74,7 @@ class HTTPGetter:
         check_address: AddressCheck = check_public_address,
         transport: Callable[[], Transport] = _registered_transport,
     ) -> None:
-        self._allowed_hosts = (
-            None if allowed_hosts is None else frozenset(host.lower() for host in allowed_hosts)
-        )
+        self._allowed_hosts = None if allowed_hosts is None else _hosts(allowed_hosts)
         self._allowed_ports = frozenset(allowed_ports)
         self._check_address = check_address
         self._transport = transport
@@ -130,6 +131,25 @@ class HTTPGetter:
             except ToolError as error:
                 raise ToolError(f"http_get refuses {url.host}. {error}") from None
         return url
+
+
+def _hosts(names: Collection[str]) -> frozenset[str]:
+    if isinstance(names, str):
+        raise TypeError(f"allowed_hosts is a list of hosts; for one, write [{names!r}]")
+    hosts = set()
+    for name in names:
+        host = name.lower().strip("[]")
+        try:
+            url = parse_web_url(f"https://[{host}]/" if ":" in host else f"https://{host}/")
+        except ToolError:
+            url = None
+        if url is None or url.host != host:
+            raise ConfigurationError(
+                f"{name!r} cannot be an allowed host: give its exact name, such as "
+                "'docs.python.org', without a scheme, port, path or wildcard."
+            )
+        hosts.add(host)
+    return frozenset(hosts)
 
 
 async def _resolve(host: str, port: int) -> list[str]:
@@ -205,3 +225,29 @@ async def http_get(url: str) -> str:
         url: The address of the page, beginning with http:// or https://.
     """
     return await _public_web.get(url)
+
+
+def build_http_get(*, allowed_hosts: Collection[str], name: str = "http_get") -> Tool:
+    """A tool like `http_get` that fetches from these hosts alone, redirects included.
+
+    Who makes a model fetch a URL of his choice can have it write into that URL what it has read:
+    with a list, nobody but these hosts gets it. The names are exact, as `HTTPGetter` says; the
+    model is told them.
+    """
+    getter = HTTPGetter(allowed_hosts=allowed_hosts)
+
+    async def fetch(url: str) -> str:
+        """Fetch a page.
+
+        Args:
+            url: The address of the page, beginning with http:// or https://.
+        """
+        return await getter.get(url)
+
+    return build_tool(
+        fetch,
+        name=name,
+        description=f"Fetch a page of {' or '.join(allowed_hosts) or 'no host'} and return its "
+        "status, content type and text. Long pages are cut, and say so.",
+        timeout=None,
+    )

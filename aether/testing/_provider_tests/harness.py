@@ -69,7 +69,7 @@ class AdapterHarness(AnsweringTests):
 
     wire: Wire
     """How the provider's server writes its answers."""
-    api_key: str = "sk-test-1234567890abcdef"
+    api_key: str = "sk-canary-1234567890abcdef"
     """The key to make the provider with; empty for one that takes none."""
 
     patience: float = 5.0

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
+
+from aether.errors import InputError
 
 __all__ = ["ENDINGS", "Answer", "Ending", "Framing", "Written"]
 
@@ -20,10 +22,17 @@ Ending = Literal["whole", "dropped", "broken", "reset", "hanging"]
 is closed without a word. `broken`: closed by a FIN before the body's end. `reset`: the same by a
 RST. `hanging`: nothing more comes, until the peer has left.
 """
-ENDINGS: tuple[Ending, ...] = ("whole", "dropped", "broken", "reset", "hanging")
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
 
 Framing = Literal["chunked", "length", "close"]
 """How the end of a body is told: by a last chunk, by its length, or by the connection's end."""
+
+_TELLS_THE_END: Mapping[Framing, frozenset[Ending]] = {
+    "chunked": frozenset({"whole", "dropped"}),
+    "length": frozenset(ENDINGS),
+    "close": frozenset({"whole", "dropped", "broken"}),
+}
+"""After which endings a reader of the whole body knows that it is whole."""
 
 Headers = Mapping[str, str] | Sequence[tuple[str, str]]
 
@@ -39,7 +48,8 @@ class Written(NamedTuple):
 class Answer:
     """One answer. `pieces` of the body are written one by one, each with a turn for the reader.
 
-    `pieces` may be endless. `None`: not even a head is written.
+    `pieces` may be endless, but for the framing `length`. `None`: not even a head is written.
+    A status of 1xx, 204 or 304 has no body in HTTP, and none is written.
     """
 
     pieces: Iterable[bytes] | None
@@ -49,9 +59,11 @@ class Answer:
     ending: Ending = "whole"
     framing: Framing = "chunked"
     declared_length: int | None = None
-    """What `content-length` says in place of the truth, where the framing is `length`."""
+    """What `content-length` says in place of the whole body's, where the framing is `length`."""
     first_pieces: int | None = None
     """Only so many pieces are written."""
+    model_pieces: int | None = None
+    """Only so many pieces are the model's; the rest is written, and billed to nobody."""
     body_bytes: int | None = None
     """Only so many bytes of the body are written."""
     wire_bytes: int | None = None
@@ -65,15 +77,34 @@ class Answer:
     raw: bytes | None = None
     """These bytes, in place of a head and a body."""
 
+    def __post_init__(self) -> None:
+        if self.ending not in ENDINGS:
+            raise InputError(f"An answer ends as {_named(ENDINGS)}, not {self.ending!r}.")
+        if self.framing not in _TELLS_THE_END:
+            raise InputError(f"A framing is {_named(_TELLS_THE_END)}, not {self.framing!r}.")
+        if self.write_size is not None and self.write_size < 1:
+            raise InputError(f"At least 1 byte is written at once, not {self.write_size}.")
+
     def changed(self, **fields: object) -> Answer:
         """A copy with these fields in place of its own."""
         return replace(self, **fields)  # type: ignore[arg-type]  # its callers name fields
 
     @property
     def is_cut(self) -> bool:
-        """Whether something of it is never written."""
-        limits = (self.first_pieces, self.body_bytes, self.wire_bytes)
-        return self.ending not in ("whole", "dropped") or any(each is not None for each in limits)
+        """Whether less is written than is said or promised, the end of the body included."""
+        nothing = self.pieces is None and self.raw is None
+        if nothing or self.ending not in _TELLS_THE_END[self.framing]:
+            return True
+        limits = (self.first_pieces, self.body_bytes, self.wire_bytes, self.declared_length)
+        if limits == (None, None, None, None):
+            return False
+        if not isinstance(self.pieces, Sequence):  # it may be endless
+            return True
+        unlimited = self.changed(first_pieces=None, body_bytes=None, wire_bytes=None)
+        promised = _size(unlimited.writes())
+        if self.declared_length is not None:
+            promised += self.declared_length - sum(map(len, self.pieces))
+        return _size(self.writes()) < promised
 
     def writes(self) -> Iterator[Written]:
         """What is written, in order, before the ending."""
@@ -88,18 +119,25 @@ class Answer:
             return
         if self.pieces is None:
             return
-        body: Iterable[Written] = self._body(self.pieces)
-        length = self.declared_length
+        if self.status < 200 or self.status in (204, 304):
+            yield Written(self._head(()), 0)
+            return
+        pieces, length = self.pieces, self.declared_length
         if self.framing == "length" and length is None:
-            body = list(body)
-            length = sum(len(piece.data) for piece in body)
-        yield Written(self._head(length), 0)
+            pieces = list(pieces)
+            length = sum(map(len, pieces))
+        told = {
+            "chunked": "transfer-encoding: chunked",
+            "length": f"content-length: {length}",
+            "close": "connection: close",
+        }
+        yield Written(self._head((told[self.framing],)), 0)
         out = 0
-        for data, out in body:
+        for data, out in self._body(pieces):
             if data:
                 framed = b"%x\r\n%b\r\n" % (len(data), data) if self.framing == "chunked" else data
                 yield Written(framed, out)
-        if self.framing == "chunked" and self.ending in ("whole", "dropped"):
+        if self.framing == "chunked" and self.ending in _TELLS_THE_END["chunked"]:
             yield Written(b"0\r\n\r\n", out)
 
     def _body(self, pieces: Iterable[bytes]) -> Iterator[Written]:
@@ -114,21 +152,23 @@ class Answer:
                 yield Written(piece[:left], number - 1)
                 return
 
-    def _head(self, length: int | None) -> bytes:
+    def _head(self, told: Iterable[str]) -> bytes:
         pairs = self.headers.items() if isinstance(self.headers, Mapping) else self.headers
         try:
             reason = HTTPStatus(self.status).phrase
         except ValueError:
             reason = "Status"
-        lines = [f"HTTP/1.1 {self.status} {reason}"]
-        if self.framing == "chunked":
-            lines.append("transfer-encoding: chunked")
-        elif self.framing == "length":
-            lines.append(f"content-length: {length}")
-        else:
-            lines.append("connection: close")
+        lines = [f"HTTP/1.1 {self.status} {reason}", *told]
         lines += [f"{name}: {value}" for name, value in pairs]
         return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+
+def _named(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def _size(writes: Iterable[Written]) -> int:
+    return sum(len(data) for data, _ in writes)
 
 
 def _cut(writes: Iterable[Written], size: int) -> Iterator[Written]:

@@ -9,12 +9,12 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from typing import Literal
 
-from aether.http.contracts import HTTPResponse
+from aether.errors import InputError
 from aether.testing.faults.answers import Answer, Ending
-from aether.testing.wires.contracts import Failure, Reply, Wire, WireRequest
+from aether.testing.wires.contracts import FAILURES, Failure, Reply, Wire, WireRequest
 
 __all__ = [
     "Fault",
@@ -64,7 +64,11 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A change of an answer. Several in a row are applied in their order."""
+    """A change of an answer. Several in a row are applied in their order.
+
+    Those that say what is answered (`refuse`, `status`, `document`...) leave alone how it is sent
+    (`delay`, `cut`, `drip`...), so that a fault of each kind may stand on either side of the other.
+    """
 
     name: str
     change: Callable[[Answer, Situation], Answer]
@@ -75,10 +79,16 @@ class Fault:
 def refuse(
     failure: Failure, message: str = "No.", *, retry_after: str | float | None = None
 ) -> Fault:
-    """An error status, in the words of the protocol. `retry_after` is the header's text."""
+    """An error status, in the words of the protocol. `failure` is one of `bad_request`,
+    `authentication`, `permission`, `not_found`, `context_length`, `rate_limit`, `quota`,
+    `overloaded` and `server`; `retry_after` is the header's text, or its seconds.
+    """
+    _check(failure)
 
-    def change(_: Answer, situation: Situation) -> Answer:
-        return _plain(situation.wire.error(failure, message), _retry_after(retry_after))
+    def change(answer: Answer, situation: Situation) -> Answer:
+        error = situation.wire.error(failure, message)
+        given = (*error.headers.items(), *_retry_after(retry_after))
+        return answer.changed(pieces=[error.body], status=error.status, headers=given)
 
     return Fault(f"refuse {failure}", change, billed=False)
 
@@ -90,10 +100,11 @@ def status(
     retry_after: str | float | None = None,
     headers: Sequence[tuple[str, str]] = (),
 ) -> Fault:
-    """Any status, with any body and headers."""
+    """Any status, with any body and headers; 1xx, 204 and 304 go without a body."""
 
-    def change(_: Answer, __: Situation) -> Answer:
-        return _plain(HTTPResponse(code, {}, body), (*_retry_after(retry_after), *headers))
+    def change(answer: Answer, _: Situation) -> Answer:
+        given = (*_retry_after(retry_after), *headers)
+        return answer.changed(pieces=[body], status=code, headers=given)
 
     return Fault(f"status {code}", change, billed=False)
 
@@ -107,8 +118,8 @@ def redirect(url: str, code: int = 307) -> Fault:
 def document(body: bytes, content_type: str = "text/html") -> Fault:
     """A status of 200, and this body in place of an answer."""
 
-    def change(_: Answer, __: Situation) -> Answer:
-        return Answer([body], headers=(("content-type", content_type),))
+    def change(answer: Answer, _: Situation) -> Answer:
+        return answer.changed(pieces=[body], headers=(("content-type", content_type),))
 
     return Fault("document", change, billed=False)
 
@@ -124,14 +135,16 @@ def raw(data: bytes, *, ending: Ending = "broken") -> Fault:
 
 def error_event(failure: Failure, message: str = "No.", *, after: int = 0) -> Fault:
     """An error inside an answer of status 200: in a stream an event after so many events, and then
-    its end; else an error as the body.
+    its end; else an error as the body. `failure` is one of those of `refuse`.
     """
+    _check(failure)
 
     def change(answer: Answer, situation: Situation) -> Answer:
         if not situation.streaming:
             return answer.changed(pieces=[situation.wire.error_in_body(failure, message)])
+        said = _first(answer, after)
         event = situation.wire.error_event(failure, message)
-        return answer.changed(pieces=[*_first(answer, after), event])
+        return answer.changed(pieces=[*said, event], model_pieces=len(said))
 
     return Fault(f"error event {failure}", change)
 
@@ -145,22 +158,27 @@ def cut(
 ) -> Fault:
     """Only so many events (pieces of the body), bytes of the body, or bytes in all; then `ending`.
 
-    With none of them all is sent but the end.
+    With none of them all is sent but the end. `ending` is `broken` (a FIN, too early) or `reset` (a
+    RST), `hanging` (silence), or `whole` or `dropped`, which say that this was all.
     """
-
-    def change(answer: Answer, _: Situation) -> Answer:
-        return answer.changed(first_pieces=events, body_bytes=body, wire_bytes=wire, ending=ending)
-
     where = [
         f"{n} {what}"
         for n, what in ((events, "events"), (body, "bytes"), (wire, "bytes on the wire"))
         if n is not None
     ]
-    return Fault(f"cut after {' and '.join(where) or 'all'} ({ending})", change)
+    return _sent(
+        f"cut after {' and '.join(where) or 'all'} ({ending})",
+        first_pieces=events,
+        body_bytes=body,
+        wire_bytes=wire,
+        ending=ending,
+    )
 
 
 def unsettled(*, ending: Ending = "whole") -> Fault:
-    """All but the event that says why the answer ended; the protocol's end mark is there."""
+    """All but the event that says why the answer ended; the protocol's end mark is there, where it
+    has one. Of an answer that is no stream nothing is left but an empty body.
+    """
 
     def change(answer: Answer, situation: Situation) -> Answer:
         pieces = list(answer.pieces or ())
@@ -196,38 +214,22 @@ def hang(*, billed: bool = True) -> Fault:
 
 def drop() -> Fault:
     """The whole answer, and then the connection is closed, though it was to be kept."""
-
-    def change(answer: Answer, _: Situation) -> Answer:
-        return answer.changed(ending="dropped")
-
-    return Fault("drop", change)
+    return _sent("drop", ending="dropped")
 
 
 def delay(seconds: float) -> Fault:
     """The first byte comes so many seconds late."""
-
-    def change(answer: Answer, _: Situation) -> Answer:
-        return answer.changed(delay=seconds)
-
-    return Fault("delay", change)
+    return _sent("delay", delay=seconds)
 
 
 def split(size: int) -> Fault:
     """So many bytes are written at once, at most, each with a turn for the reader."""
-
-    def change(answer: Answer, _: Situation) -> Answer:
-        return answer.changed(write_size=size)
-
-    return Fault(f"split {size}", change)
+    return _sent(f"split {size}", write_size=size)
 
 
 def drip(size: int = 1, *, seconds: float = 1.0) -> Fault:
     """So many bytes at once, and then a pause of so many seconds."""
-
-    def change(answer: Answer, _: Situation) -> Answer:
-        return answer.changed(write_size=size, pause=seconds)
-
-    return Fault("drip", change)
+    return _sent("drip", write_size=size, pause=seconds)
 
 
 def keep_alive(
@@ -236,7 +238,8 @@ def keep_alive(
     """So many events, and then comments without end, one in so many seconds."""
 
     def change(answer: Answer, _: Situation) -> Answer:
-        return answer.changed(pieces=_Endless(_first(answer, after), comment), pause=seconds)
+        said = _first(answer, after)
+        return answer.changed(pieces=_Endless(said, comment), model_pieces=len(said), pause=seconds)
 
     return Fault("keep alive", change)
 
@@ -254,9 +257,12 @@ def wrong_length(by: int) -> Fault:
     """A `content-length` that is so much more, or less, than what is sent."""
 
     def change(answer: Answer, _: Situation) -> Answer:
-        length = sum(map(len, answer.pieces or ())) + by
+        pieces = list(answer.pieces or ())
+        length = sum(map(len, pieces)) + by
         ending: Ending = "broken" if by > 0 else "whole"
-        return answer.changed(framing="length", declared_length=length, ending=ending)
+        return answer.changed(
+            pieces=pieces, framing="length", declared_length=length, ending=ending
+        )
 
     return Fault("wrong length", change)
 
@@ -298,7 +304,18 @@ class _Endless:
 
 
 def _first(answer: Answer, count: int) -> list[bytes]:
-    return list(answer.pieces or ())[:count]
+    return list(islice(answer.pieces or (), count))
+
+
+def _sent(name: str, **fields: object) -> Fault:
+    """A fault of how an answer is sent, whatever it says."""
+    Answer(None).changed(**fields)  # what cannot be is said here, not when it is to be written
+    return Fault(name, lambda answer, _: answer.changed(**fields))
+
+
+def _check(failure: str) -> None:
+    if failure not in FAILURES:
+        raise InputError(f"A server fails with {', '.join(FAILURES)}, not {failure!r}.")
 
 
 def _pairs(answer: Answer) -> Sequence[tuple[str, str]]:
@@ -308,9 +325,3 @@ def _pairs(answer: Answer) -> Sequence[tuple[str, str]]:
 
 def _retry_after(value: str | float | None) -> tuple[tuple[str, str], ...]:
     return () if value is None else (("retry-after", str(value)),)
-
-
-def _plain(response: HTTPResponse, more: Sequence[tuple[str, str]]) -> Answer:
-    return Answer(
-        [response.body], status=response.status, headers=(*response.headers.items(), *more)
-    )

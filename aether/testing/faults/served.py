@@ -6,6 +6,7 @@ It must not know how the answer was sent.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 from aether.llm.accounting import estimate_tokens
@@ -15,8 +16,12 @@ from aether.testing.wires.contracts import Reply, WireRequest, arguments_text
 __all__ = ["Outcome", "Served", "true_usage"]
 
 Outcome = Literal["pending", "whole", "cut", "left"]
-"""`whole`: all of the answer was written. `cut`: less, as the script said. `left`: less, since the
-peer had left."""
+"""`pending`: it is under way. `whole`: all of the answer was written, as the faults had made it.
+`cut`: less, as the script said, or not how it ends; so is an answer in raw bytes. `left`: less,
+since the peer had left, or the server was stopped."""
+
+
+_ROUNDING = 1e-6
 
 
 @dataclass(slots=True)
@@ -26,7 +31,8 @@ class Served:
 
     A request that was refused costs nothing. One that a model answered costs its whole input, and
     the output that was written: all of it where the answer is no stream, since such an answer is
-    written before it is sent, and of a stream the share of its events that was sent.
+    written before it is sent, and of a stream the share of its events that was sent, in which what
+    was thought comes first.
     """
 
     request: WireRequest
@@ -37,10 +43,13 @@ class Served:
     outcome: Outcome = "pending"
     model: str | None = None
     """The model that answered."""
+    reply: Reply | None = None
+    """What it answered, all of it, however much of that was sent; `None` if no model ran."""
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
     pieces: int = 0
     """Events, or other pieces of the body, that were written whole."""
     bytes_written: int = 0
@@ -53,11 +62,13 @@ class Served:
     def bill(self, reply: Reply, *, share: float) -> None:
         """A model read the whole input and wrote this share, from 0 to 1, of the reply."""
         usage = true_usage(reply, self.request)
-        self.model = reply.model
+        self.model, self.reply = reply.model, reply
         self.input_tokens = usage.input_tokens or 0
         self.cache_read_tokens = usage.cache_read_tokens or 0
         self.cache_write_tokens = usage.cache_write_tokens or 0
-        self.output_tokens = -int(-(usage.output_tokens or 0) * min(share, 1.0) // 1)
+        written = (usage.output_tokens or 0) * min(share, 1.0)
+        self.output_tokens = ceil(written - _ROUNDING)
+        self.reasoning_tokens = min(usage.reasoning_tokens or 0, self.output_tokens)
 
 
 def true_usage(reply: Reply, request: WireRequest) -> TokenUsage:

@@ -6,11 +6,12 @@ It must not know an adapter, nor what is tested.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from aether.config import ProviderConfig
 from aether.errors import ConfigurationError, InputError
@@ -47,6 +48,9 @@ HELLO = Reply("Hello there.", usage=TokenUsage(input_tokens=9, output_tokens=3))
 _TURNS = 3
 """So often the loop goes round before the next piece is sent: the reader has had its turn."""
 _HEAD = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
+_LONGEST_STATUS = 200
+"""So many bytes has a status line at most."""
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +80,23 @@ class FaultServer:
                 assert await client.ask("Hi") == "Hello."
         assert server.count == 2
 
-    It answers each request with the next item of its script, and when the script has come to its
-    end with `reply`. An item is a text or a `Reply`; a fault of `aether.testing.faults`, which
-    changes an answer; a list of these, applied in their order; an `Answer`, byte for byte; or a
-    function of the request that returns one of them. An exception of such a function ends the
-    connection, and is raised when the `async with` ends.
+    It answers each request, in the order in which they come, with the next item of its script, and
+    when the script has come to its end with `reply`. An item is a text or a `Reply`; a fault of
+    `aether.testing.faults`, which changes `reply`; a list of these, of which the faults are applied
+    in their order to the text or `Reply` among them; an `Answer`, byte for byte; or a function of
+    the request, `async` or not, that returns one of them. What is none of these is an `InputError`.
+
+    An exception of such a function ends its connection without an answer, and is raised when the
+    `async with` ends; to an error that ends it, it is added as a note. So is a request for a path
+    that no protocol has, which is answered with a 404.
 
     The same script works for each protocol: the path of the request tells which is spoken (Chat
-    Completions, Responses, Messages, `generateContent`), unless `wire` says it.
+    Completions, Responses, Messages, `generateContent`), unless `wire` says it. Any client can be
+    pointed at `base_url(protocol)`, with any key.
 
     `served` has what was done with each request and what it would be billed. Everything is closed
-    when the `async with` ends; `patience` is in seconds, for the methods that wait.
+    at once when the `async with` ends, with whoever still waits for an answer. `patience` is in
+    seconds: so long do the methods wait that wait, and so long waits a client of `config()`.
     """
 
     def __init__(
@@ -96,11 +106,11 @@ class FaultServer:
         wire: Wire | None = None,
         patience: float = 5.0,
     ) -> None:
-        self._script: deque[Script] = deque(script)
+        self._script: deque[Script] = deque(map(_checked, script))
         self._wire = wire
         self._patience = patience
         self._raw = RawServer(self._serve)
-        self.reply: Script = HELLO if reply is None else reply
+        self.reply: Script = HELLO if reply is None else _checked(reply)
         """What is answered when the script is at its end."""
         self.served: list[Served] = []
         """What was done with each request so far, in the order in which they came."""
@@ -111,7 +121,7 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, without a path."""
+        """Where it listens, without a path. It has an address once its `async with` has begun."""
         return self._raw.url
 
     @property
@@ -143,6 +153,7 @@ class FaultServer:
             output_tokens=sum(each.output_tokens for each in self.served),
             cache_read_tokens=sum(each.cache_read_tokens for each in self.served),
             cache_write_tokens=sum(each.cache_write_tokens for each in self.served),
+            reasoning_tokens=sum(each.reasoning_tokens for each in self.served),
         )
 
     def base_url(self, protocol: str) -> str:
@@ -169,21 +180,26 @@ class FaultServer:
 
     def will(self, *items: Script) -> None:
         """Add to the script."""
-        self._script.extend(items)
+        self._script.extend(map(_checked, items))
+
+    async def until_asked(self, count: int = 1) -> None:
+        """Return when so many requests have come; `TimeoutError` after `patience`."""
+        await self._until(lambda: self.count >= count)
 
     async def until_hanging(self, count: int = 1) -> None:
-        """Return when so many answers have come to hang; `TimeoutError` after `patience`."""
+        """Return when so many answers have come to hang; `TimeoutError` as above."""
         await self._until(lambda: self._hanging >= count)
         await turns()
 
     async def until_left(self) -> None:
-        """Return when no answer is under way: the peer has left those that hang. As above."""
+        """Return when no answer is under way: the peer has left those that hang; `TimeoutError` as
+        above. Before the first request none is.
+        """
         await self._until(lambda: self._answering == 0)
 
     async def until_open(self, count: int) -> None:
         """Return when at most `count` connections are open; `TimeoutError` as above."""
-        async with asyncio.timeout(self._patience):
-            await self._raw.until_open(count)
+        await self._raw.until_open(count, seconds=self._patience)
 
     async def stop(self) -> None:
         """Close every connection, and take no more."""
@@ -193,22 +209,29 @@ class FaultServer:
         await self._raw.__aenter__()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
         await self.stop()
-        if kind is None and self._failures:
+        if error is None and self._failures:
             raise self._failures[0]
+        for failure in self._failures:
+            if error is not failure and error is not None:
+                error.add_note(f"A FaultServer could not answer: {failure!r}")
 
     async def _serve(self, connection: Connection) -> None:
         while data := await connection.read_request():
             served = Served(_parsed(data))
             self.served.append(served)
             self._answering += 1
+            self._changed.set()
             try:
                 reusable = await self._answer(connection, served)
             except (ConnectionError, asyncio.CancelledError):
                 raise
             except Exception as error:  # noqa: BLE001  # it is the test's, which gets it at the end
                 self._failures.append(error)
+                served.outcome = "cut"
                 return
             finally:
                 if served.outcome == "pending":
@@ -220,14 +243,18 @@ class FaultServer:
 
     async def _answer(self, connection: Connection, served: Served) -> bool:
         """Whether the connection can be used again."""
+        if "chunked" in served.request.headers.get("transfer-encoding", ""):
+            raise InputError("A FaultServer reads requests that say their content-length alone.")
         script = self._script.popleft() if self._script else self.reply
         made = script(served.request) if callable(script) else script
         item = await made if isinstance(made, Awaitable) else made
         if isinstance(item, Answer):
             return await self._send(connection, item, served, None)
         reply, faults = self._told(item)
-        served.faults = tuple(fault.name for fault in faults)
         wire = self._wire_of(served.request)
+        if wire is None:
+            return await self._send_nothing_there(connection, served)
+        served.faults = tuple(fault.name for fault in faults)
         answer, settled = _written(wire, reply, served.request)
         situation = Situation(wire, served.request, reply, settled)
         for fault in faults:
@@ -247,6 +274,7 @@ class FaultServer:
             served.bill(ran.reply, share=0.0 if streaming else 1.0)
         if answer.delay and not await connection.peer_stays(answer.delay):
             return False
+        opening = b""
         for number, (data, pieces) in enumerate(answer.writes()):
             if number and not answer.pause:
                 await turns()
@@ -254,13 +282,16 @@ class FaultServer:
                 return False
             if connection.peer_has_left:
                 return False
-            if answer.raw is None:
-                served.status = answer.status
             await connection.write(data)
             served.bytes_written += len(data)
             served.pieces = pieces
+            if served.status is None and len(opening) < _LONGEST_STATUS:
+                opening += data[:_LONGEST_STATUS]
+                line = _STATUS.match(opening)
+                served.status = int(line[1]) if line else None
             if ran is not None and streaming:
-                served.bill(ran.reply, share=pieces / ran.settled)
+                said = pieces if answer.model_pieces is None else min(pieces, answer.model_pieces)
+                served.bill(ran.reply, share=said / ran.settled)
         served.outcome = "cut" if answer.is_cut else "whole"
         if answer.ending == "hanging":
             self._hanging += 1
@@ -270,25 +301,35 @@ class FaultServer:
             connection.reset()
         return answer.ending == "whole" and answer.framing != "close" and answer.raw is None
 
+    async def _send_nothing_there(self, connection: Connection, served: Served) -> bool:
+        path = served.request.path.partition("?")[0]
+        message = (
+            f"A FaultServer was asked for {path!r}, which is no path of the protocols that it "
+            "speaks. Is the base URL that of FaultServer.base_url?"
+        )
+        self._failures.append(InputError(message))
+        body = json.dumps({"error": {"message": message}}).encode()
+        headers = (("content-type", "application/json"),)
+        return await self._send(
+            connection, Answer([body], status=404, headers=headers), served, None
+        )
+
     def _told(self, item: _Plain) -> tuple[Reply, list[Fault]]:
         """The reply that an item says, or the server's own, and what is to be done to it."""
-        items = [item] if isinstance(item, str | Reply | Fault) else item
+        items = _parts(item)
         faults = [each for each in items if isinstance(each, Fault)]
         texts = [each for each in (self.reply, *items) if isinstance(each, str | Reply)]
         reply = texts[-1] if texts else HELLO
         return Reply(reply) if isinstance(reply, str) else reply, faults
 
-    def _wire_of(self, request: WireRequest) -> Wire:
+    def _wire_of(self, request: WireRequest) -> Wire | None:
         if self._wire is not None:
             return self._wire
         path = request.path.partition("?")[0]
         for protocol in _PROTOCOLS.values():
             if path.endswith(protocol.path_end):
                 return protocol.wire
-        raise InputError(
-            f"A FaultServer was asked for {path!r}, which is no path of the protocols that it "
-            "speaks. Is the base URL that of FaultServer.base_url?"
-        )
+        return None
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(self._patience):
@@ -319,6 +360,25 @@ def _written(wire: Wire, reply: Reply, request: WireRequest) -> tuple[Answer, in
     return Answer([wire.body(reply, request)], headers=typed), 1
 
 
+def _checked(script: Script) -> Script:
+    if not (callable(script) or isinstance(script, Answer)):
+        _parts(script)
+    return script
+
+
+def _parts(item: _Plain) -> Sequence[str | Reply | Fault]:
+    """What an item is made of. What is not understood must not be passed over."""
+    is_one = isinstance(item, str | bytes) or not isinstance(item, Sequence)
+    parts: Any = [item] if is_one else item
+    for part in parts:
+        if not isinstance(part, str | Reply | Fault):
+            raise InputError(
+                "A FaultServer is told texts, Replies, faults, lists of these, Answers, or "
+                f"functions that return one of them, not {part!r}."
+            )
+    return cast("Sequence[str | Reply | Fault]", parts)
+
+
 def _protocol(name: str) -> _Protocol:
     try:
         return _PROTOCOLS[name]
@@ -332,6 +392,6 @@ def _parsed(data: bytes) -> WireRequest:
     head, _, body = data.partition(b"\r\n\r\n")
     start = _HEAD.match(data)
     method, path = start.groups() if start else (b"", b"")
-    fields = (line.partition(b":") for line in head.split(b"\r\n")[1:])
-    headers = {name.decode().lower(): value.decode("latin-1").strip() for name, _, value in fields}
+    fields = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
+    headers = {name.lower(): value.strip() for name, _, value in fields}
     return WireRequest(method.decode(), path.decode("latin-1"), headers, body)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from aether.http.contracts import HTTPResponse
@@ -75,7 +76,10 @@ class GeminiWire(Wire):
                 texts.append({"text": "", **whole})
             parts += texts
         parts += self._calls(reply)
-        chunks = [_answer(reply, [part]) for part in parts]
+        count = len(parts) + 1
+        chunks = [
+            _answer(_so_far(reply, number, count), [part]) for number, part in enumerate(parts, 1)
+        ]
         chunks.append(_answer(reply, [{"text": ""}] if parts else [], last=True))
         return WireStream([_event(chunk) for chunk in chunks], len(chunks))
 
@@ -129,6 +133,16 @@ def _answer(reply: Reply, parts: list[dict[str, Any]], *, last: bool = False) ->
     if reply.usage is not None:
         answer["usageMetadata"] = _usage(reply.usage)
     return {**answer, "modelVersion": reply.model, "responseId": "response-1"}
+
+
+def _so_far(reply: Reply, chunk: int, count: int) -> Reply:
+    """With the usage that is told then: a running total, in which what was thought comes first."""
+    usage = reply.usage
+    if usage is None or usage.output_tokens is None:
+        return reply
+    output = -(-usage.output_tokens * chunk // count)
+    thought = None if usage.reasoning_tokens is None else min(usage.reasoning_tokens, output)
+    return replace(reply, usage=replace(usage, output_tokens=output, reasoning_tokens=thought))
 
 
 def _usage(usage: TokenUsage) -> dict[str, Any]:

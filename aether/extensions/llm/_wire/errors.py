@@ -46,6 +46,8 @@ class Source:
     """Takes the key out of a text."""
     request_id: str | None = None
     """Known once the answer has begun."""
+    host: str | None = None
+    """Where the provider's name does not say which server it is: the one that its state is for."""
 
     def error(self, error_class: type[E], message: str, /, **facts: Any) -> E:
         """An error of this call. The message loses the key, control characters and its excess."""
@@ -58,7 +60,10 @@ class Source:
         )
 
     def sign(self, error: ProviderError) -> None:
-        """Fill in what a transport could not know."""
+        """Fill in what a transport could not know, and take out the key, which it may have been
+        told in an answer's head.
+        """
+        error.args = tuple(self.redact(str(each)) for each in error.args)
         error.provider = error.provider or self.provider
         error.model = error.model or self.model
         error.request_id = error.request_id or self.request_id

@@ -33,6 +33,10 @@ def joined(first: LLMResponse, second: LLMResponse) -> LLMResponse:
             "cache_read_tokens": add_known(first.cache_read_tokens, second.cache_read_tokens),
             "cache_write_tokens": add_known(first.cache_write_tokens, second.cache_write_tokens),
             "reasoning_tokens": add_known(first.reasoning_tokens, second.reasoning_tokens),
+            "token_details": {
+                name: first.token_details.get(name, 0) + second.token_details.get(name, 0)
+                for name in (*first.token_details, *second.token_details)
+            },
             "cost_usd": _both(first.cost_usd, second.cost_usd),
             "message": Message(
                 "assistant",

@@ -6,6 +6,8 @@ It must not know a protocol.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json
@@ -16,6 +18,7 @@ from aether.extensions.llm._wire.errors import Source
 __all__ = [
     "Tokens",
     "count",
+    "counted",
     "decode",
     "decode_any",
     "expect",
@@ -27,6 +30,8 @@ __all__ = [
 T = TypeVar("T")
 
 _EXCERPT = 200
+_REDACTED = 16 * 1024  # more than the excerpt: no key that begins in that is cut in two
+_SEARCHED = 64 * 1024
 _MOST = sys.float_info.max
 _TICKS = 10**10  # that xAI counts to a dollar
 
@@ -43,6 +48,8 @@ class Tokens(NamedTuple):
     reasoning: int | None = None
     cost_usd: float | None = None
     """What the server says that it cost."""
+    details: Mapping[str, int] = MappingProxyType({})
+    """Parts of the counts with a price of their own, as `LLMResponse.token_details`."""
 
 
 def decode(body: bytes, source: Source) -> dict[str, Any]:
@@ -60,7 +67,8 @@ def decode_any(body: bytes, source: Source) -> Any:
     try:
         return from_json(body)
     except ValueError as error:
-        said = source.redact(body.decode("utf-8", "replace")).strip()[:_EXCERPT]
+        shown = body[:_SEARCHED].lstrip()[:_REDACTED].decode("utf-8", "replace")
+        said = source.redact(shown).strip()[:_EXCERPT]
         raise source.error(
             ProtocolError,
             f"{source.provider} answered 200 with "
@@ -90,6 +98,12 @@ def listed(fields: dict[str, Any], name: str, source: Source) -> list[Any]:
 def count(value: object) -> int | None:
     """A count. What is no whole number of at least 0 is not known."""
     return value if type(value) is int and value >= 0 else None
+
+
+def counted(**parts: object) -> dict[str, int]:
+    """The parts that are counts above 0."""
+    known = {name: count(value) for name, value in parts.items()}
+    return {name: tokens for name, tokens in known.items() if tokens}
 
 
 def first_count(*values: object) -> int | None:

@@ -6,11 +6,17 @@ It must not know who waits, nor for how long at most.
 from __future__ import annotations
 
 import math
+import re
+import sys
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 __all__ = ["parse_retry_after", "parse_should_retry"]
+
+_VALUES = re.compile(r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,)?[^,]+", re.IGNORECASE)
+"""The values of a header that came several times; a date may have a comma after its first word."""
 
 
 def parse_retry_after(
@@ -19,20 +25,25 @@ def parse_retry_after(
     """The seconds, or `None` if there are none that make sense: never negative, always finite.
 
     `retry-after-ms` is looked at first. `retry-after` may be seconds, with a fraction, or an HTTP
-    date; a date in the past is 0. Of a header that came twice the first counts. To be read on
-    failures alone: there are servers that send it with answers, too.
+    date; a date in the past is 0. A date is compared with the `date` of the answer, as the server's
+    clock made both, and where there is none with `now`. Of several values the longest counts. To be
+    read on failures alone: there are servers that send it with answers, too.
     """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
+    milliseconds = _longest(headers.get("retry-after-ms", ""), _number)
     if milliseconds is not None:
         return milliseconds / 1000
-    raw = headers.get("retry-after", "")
-    seconds = _number(raw)
-    if seconds is not None:
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(raw).timestamp() - now())
-    except (ValueError, TypeError, OverflowError, IndexError):  # no date, or none that exists
-        return None
+
+    def seconds(value: str) -> float | None:
+        number = _number(value)
+        if number is not None:
+            return number
+        date = _date(value)
+        if date is None:
+            return None
+        sent = _date(headers.get("date", ""))
+        return max(0.0, date - (now() if sent is None else sent))
+
+    return _longest(headers.get("retry-after", ""), seconds)
 
 
 def parse_should_retry(headers: Mapping[str, str]) -> bool | None:
@@ -40,12 +51,28 @@ def parse_should_retry(headers: Mapping[str, str]) -> bool | None:
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
-def _number(raw: str) -> float | None:
-    text = raw.partition(",")[0].strip()
+def _longest(header: str, read: Callable[[str], float | None]) -> float | None:
+    values = [value for value in map(read, _VALUES.findall(header)) if value is not None]
+    return max(values, default=None)
+
+
+def _number(text: str) -> float | None:
+    text = text.strip()
     if not text.isascii() or "_" in text:
         return None
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and value >= 0 else None
+    if value == math.inf and text[-1].isdigit():  # not a word for it, but a number beyond it
+        return sys.float_info.max
+    return value + 0.0 if math.isfinite(value) and value >= 0 else None  # -0.0 is 0
+
+
+def _date(text: str) -> float | None:
+    """In seconds since the epoch. A date without a zone is meant in that of HTTP."""
+    try:
+        date = parsedate_to_datetime(text.strip())
+        return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):  # no date, or none that exists
+        return None

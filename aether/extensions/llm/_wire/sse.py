@@ -12,9 +12,10 @@ from pydantic_core import from_json
 
 from aether.errors import ProtocolError
 
-__all__ = ["MAX_EVENT_BYTES", "SSEDecoder", "ServerSentEvent"]
+__all__ = ["MAX_EVENT_BYTES", "MAX_EVENT_LINES", "SSEDecoder", "ServerSentEvent"]
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
+MAX_EVENT_LINES = 100_000
 
 _END_MARK = b"data: [DONE]"
 _BOM = b"\xef\xbb\xbf"
@@ -32,7 +33,7 @@ class SSEDecoder:
     """Decodes one stream; `feed` it the pieces of the body in order, then `close` it.
 
     The time is linear in the number of bytes, whatever the size of the pieces. An event over
-    `MAX_EVENT_BYTES`, or with data that is not UTF-8, is a `ProtocolError`.
+    `MAX_EVENT_BYTES` or `MAX_EVENT_LINES`, or with data that is not UTF-8, is a `ProtocolError`.
     """
 
     __slots__ = ("_after_return", "_buffer", "_max_bytes", "_searched", "_started")
@@ -84,9 +85,10 @@ class SSEDecoder:
 
         A comment is none, nor is the end mark that several protocols share.
         """
-        return all(
+        lines = self._buffer.split(b"\n", MAX_EVENT_LINES)
+        return len(lines) <= MAX_EVENT_LINES and all(
             not line or line.startswith(b":") or (line[6:] and _END_MARK.startswith(line))
-            for line in self._buffer.split(b"\n")
+            for line in lines
         )
 
     def _events(self, blocks: bytes) -> list[ServerSentEvent]:
@@ -110,7 +112,10 @@ class SSEDecoder:
             raise self._too_large()
         name = b""
         lines = []
-        for line in block.split(b"\n"):
+        written = block.split(b"\n", MAX_EVENT_LINES)
+        if len(written) > MAX_EVENT_LINES:
+            raise ProtocolError(f"An event of the stream has more than {MAX_EVENT_LINES} lines.")
+        for line in written:
             field, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
             if field == b"data":

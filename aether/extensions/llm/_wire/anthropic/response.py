@@ -52,7 +52,7 @@ class Answer(NamedTuple):
         finish = self._finish_reason(calls)
         tokens = parse_usage(self.usage)
         text = self._joined("text", "text")
-        made: dict[str, Any] = {}
+        made: dict[str, Any] = {"token_details": tokens.details} if tokens.details else {}
         state = state_of(self._content_with(calls), self.container) if whole else {}
         if state:
             made["message"] = Message(
@@ -147,7 +147,11 @@ def parse_response(body: bytes, *, source: Source) -> LLMResponse:
         model=expect(value.get("model"), str, "model", source) or None,
         container=container_id(value),
     )
-    answer.check(source)
+    try:
+        answer.check(source)
+    except ProtocolError as error:
+        error.partial = answer.to_response(source)
+        raise
     return answer.to_response(source)
 
 

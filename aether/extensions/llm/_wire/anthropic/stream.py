@@ -31,9 +31,10 @@ _WRITTEN = ("text", "thinking", "tool_use")
 class _Block:
     """A block that is still being written."""
 
-    __slots__ = ("arguments", "call", "fields", "pieces")
+    __slots__ = ("arguments", "call", "fields", "number", "pieces")
 
-    def __init__(self, fields: dict[str, Any], call: int | None) -> None:
+    def __init__(self, number: int, fields: dict[str, Any], call: int | None) -> None:
+        self.number = number  # its place among the blocks
         self.fields = fields
         self.call = call  # its number among the tool calls
         self.pieces: list[str] = []  # of its text or its thinking
@@ -74,6 +75,8 @@ class MessagesAssembly:
         self._source = source
         self._blocks: list[_Block] = []
         self._open: dict[int, _Block] = {}
+        self._latest = 0  # the index of the block that was begun last
+        self._written: dict[str, int] = {}  # which block of each kind was written to last
         self._calls = 0
         self._shown = False
         self._usage: dict[str, Any] = {}
@@ -175,7 +178,8 @@ class MessagesAssembly:
     def _add_end(self, event: dict[str, Any]) -> None:
         source = self._source
         delta = expect(event.get("delta"), dict, "delta", source)
-        self._stop = expect(delta.get("stop_reason"), str, "stop_reason", source) or self._stop
+        reason = expect(delta.get("stop_reason"), str, "stop_reason", source)
+        self._stop = self._stop or reason or None
         self._container = container_id(delta) or self._container
         self._count(event)
 
@@ -187,10 +191,12 @@ class MessagesAssembly:
     def _start_block(self, event: dict[str, Any]) -> Sequence[StreamChunk]:
         fields = checked_block(event.get("content_block"), self._source)
         is_call = fields["type"] == "tool_use"
-        block = _Block(dict(fields), self._calls if is_call else None)
+        number = len(self._blocks)
+        block = _Block(number, dict(fields), self._calls if is_call else None)
         self._calls += is_call
         self._blocks.append(block)
-        self._open[self._index(event)] = block
+        self._latest = self._index(event, number)
+        self._open[self._latest] = block
         if is_call:
             given = fields.get("input")
             arguments = to_json(given).decode() if given else ""
@@ -206,7 +212,7 @@ class MessagesAssembly:
         source = self._source
         delta = expect(event.get("delta"), dict, "delta", source)
         kind = expect(delta.get("type"), str, "delta's type", source)
-        block = self._open.get(self._index(event))
+        block = self._open.get(self._index(event, self._latest))
         if block is None:
             raise source.error(
                 ProtocolError, f"{source.provider} gave a piece of a content block without it."
@@ -236,12 +242,20 @@ class MessagesAssembly:
             block.fields.update({name: delta[name] for name in delta if name != "type"})
         return ()
 
-    def _index(self, event: dict[str, Any]) -> int:
-        return expect(event.get("index"), int, "block's index", self._source)
+    def _index(self, event: dict[str, Any], missing: int) -> int:
+        index = event.get("index")
+        return missing if index is None else expect(index, int, "block's index", self._source)
 
     def _write(self, block: _Block, piece: str) -> Sequence[StreamChunk]:
         if not piece:
             return ()
+        if block.number < self._written.get(block.kind, 0):  # shown is shown: there is no way back
+            raise self._source.error(
+                ProtocolError,
+                f"{self._source.provider} went on with a block of {block.kind} after the next one "
+                "had begun.",
+            )
+        self._written[block.kind] = block.number
         block.pieces.append(piece)
         return (StreamChunk(piece) if block.kind == "text" else StreamChunk(reasoning=piece),)
 

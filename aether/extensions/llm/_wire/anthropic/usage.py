@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count
+from aether.extensions.llm._wire.reading import Tokens, count, counted
 from aether.llm.usage import add_known
 
 __all__ = ["parse_usage"]
@@ -34,12 +34,17 @@ def _counts(usage: dict[str, Any]) -> Tokens:
     read = count(usage.get("cache_read_input_tokens"))
     written = count(usage.get("cache_creation_input_tokens"))
     details = usage.get("output_tokens_details")
+    lifetimes = usage.get("cache_creation")
+    for_an_hour = (
+        lifetimes.get("ephemeral_1h_input_tokens") if isinstance(lifetimes, dict) else None
+    )
     return Tokens(
         input=None if uncached is None else uncached + (read or 0) + (written or 0),
         output=count(usage.get("output_tokens")),
         cache_read=read,
         cache_write=written,
         reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else None,
+        details=counted(cache_write_1h_tokens=for_an_hour),
     )
 
 
@@ -53,4 +58,8 @@ def _sum(tokens: Tokens, more: Tokens) -> Tokens:
         cache_read=add_known(tokens.cache_read, more.cache_read),
         cache_write=add_known(tokens.cache_write, more.cache_write),
         reasoning=add_known(tokens.reasoning, more.reasoning),
+        details={
+            name: tokens.details.get(name, 0) + more.details.get(name, 0)
+            for name in (*tokens.details, *more.details)
+        },
     )

@@ -84,9 +84,17 @@ class Answer:
         self._media: list[tuple[int, ContentPart]] = []  # each behind so many pieces of text
         self._kept = PartsKept()
         self._blocked = False
+        self._code_runs = False
         self._usage: dict[str, Any] | None = None
         self._model: str | None = None
         self._token: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can come: the server has said why it stopped, and does not run code
+        on whose result it would go on.
+        """
+        return self.finish is not None and not (self._code_runs and self.finish == "STOP")
 
     @property
     def has_content(self) -> bool:
@@ -138,6 +146,7 @@ class Answer:
             cache_read_tokens=tokens.cache_read,
             reasoning_tokens=tokens.reasoning,
             reasoning="".join(self.reasoning) or None,
+            token_details=dict(tokens.details),
             request_id=source.request_id,
             provider=source.provider,
             message=self._message(text),
@@ -170,7 +179,10 @@ class Answer:
             self._add_media(part, thought=thought)
             return None
         if "text" not in part:
-            self.ran_code = self.ran_code or "executableCode" in part
+            if "executableCode" in part:
+                self.ran_code = self._code_runs = True
+            elif "codeExecutionResult" in part:
+                self._code_runs = False
             if part:
                 self._kept.add(part)
             return None
@@ -304,7 +316,7 @@ def parse_response(body: bytes, *, source: Source) -> LLMResponse:
     answer = Answer(source)
     for chunk in value if isinstance(value, list) else [value]:
         answer.add(chunk)
-    if answer.finish is None and isinstance(value, list):
+    if not answer.ended and isinstance(value, list):
         raise source.error(
             StreamInterruptedError,
             f"The answer of {source.provider} ended before it was whole.",
@@ -313,6 +325,8 @@ def parse_response(body: bytes, *, source: Source) -> LLMResponse:
         )
     if answer.finish is None and not answer.has_content:
         raise source.error(
-            ProtocolError, f"{source.provider} answered with neither content nor a finish reason."
+            ProtocolError,
+            f"{source.provider} answered with neither content nor a finish reason.",
+            partial=answer.to_response(whole=False),
         )
     return answer.to_response()

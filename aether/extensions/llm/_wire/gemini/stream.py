@@ -57,8 +57,10 @@ class GeminiAssembly:
                 yield from self._add(event)
 
     def finish(self) -> LLMResponse:
-        """The whole. `StreamInterruptedError` if the server never said why it stopped."""
-        if self._answer.finish is None:
+        """The whole. `StreamInterruptedError` if the server never said why it stopped, or said it
+        with the result of its own code still to come.
+        """
+        if not self._answer.ended:
             source = self._source
             raise source.error(
                 StreamInterruptedError,

@@ -12,6 +12,13 @@ from aether.extensions.llm._wire.reading import Tokens, count
 __all__ = ["find_usage", "parse_usage"]
 
 _COUNTS = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount")
+_DETAILS = {
+    "promptTokensDetails": "input_{}_tokens",
+    "cacheTokensDetails": "cache_{}_read_tokens",
+    "candidatesTokensDetails": "output_{}_tokens",
+}
+_MODALITIES = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
+"""Those that may have a price of their own. Documents are counted as text or as images."""
 
 
 def find_usage(chunk: dict[str, Any]) -> dict[str, Any] | None:
@@ -43,4 +50,22 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
         output=written,
         cache_read=count(usage.get("cachedContentTokenCount")),
         reasoning=thoughts,
+        details=_details(usage),
     )
+
+
+def _details(usage: dict[str, Any]) -> dict[str, int]:
+    """The tokens by modality. Where those from a cache are told, what is not among them is 0."""
+    found: dict[str, int] = {}
+    for field, name in _DETAILS.items():
+        listed = usage.get(field)
+        for each in listed if type(listed) is list else ():
+            modality = _MODALITIES.get(str(each.get("modality"))) if type(each) is dict else None
+            tokens = None if modality is None else count(each.get("tokenCount"))
+            if tokens:
+                found[name.format(modality)] = tokens
+    if usage.get("cacheTokensDetails"):
+        for modality in _MODALITIES.values():
+            if f"input_{modality}_tokens" in found:
+                found.setdefault(f"cache_{modality}_read_tokens", 0)
+    return found

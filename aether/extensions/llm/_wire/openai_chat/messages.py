@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from aether.errors import InputError
 from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.conversation import call_id_within, paired, place_of
+from aether.extensions.llm._wire.host_state import own_state
 from aether.extensions.llm._wire.media import (
     base64_of,
     check_type,
@@ -132,8 +133,7 @@ class _Writer:
 
     def _add_answer(self) -> None:
         message, made, vendor = self._message, self._made, self._vendor
-        state = message.provider_state.get(vendor.name)
-        known: dict[str, Any] = state if isinstance(state, dict) else {}
+        known = own_state(message.provider_state, vendor.name, vendor.state_host) or {}
         self._add_text()
         fields = ECHOED_FIELDS if vendor.echoes_reasoning else (REFUSAL,)
         echoed = {name: known[name] for name in fields if name in known}
@@ -179,7 +179,7 @@ class _Writer:
         """Whether the part is sound or an image that a model made, and what goes back of it."""
         if self._message.role != "assistant" or not isinstance(part, AudioPart | ImagePart):
             return False
-        state = part.provider_state.get(self._vendor.name)
+        state = own_state(part.provider_state, self._vendor.name, self._vendor.state_host)
         if isinstance(part, ImagePart):
             if state is None or not self._vendor.shown_images:
                 return False
@@ -187,7 +187,7 @@ class _Writer:
             image = {"type": "image_url", "image_url": {"url": url}}
             self._made.setdefault("images", []).append(image)
             return True
-        if isinstance(state, dict) and state.get("id"):
+        if state and state.get("id"):
             expires_at = state.get("expires_at")
             if not isinstance(expires_at, int) or expires_at > self._now:
                 self._made["audio"] = {"id": state["id"]}
@@ -218,8 +218,8 @@ def _call(call: ToolCall, vendor: Vendor, position: int) -> dict[str, Any]:
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
-    state = call.provider_state.get(vendor.name)
-    if vendor.echoes_reasoning and isinstance(state, dict) and CALL_STATE in state:
+    state = own_state(call.provider_state, vendor.name, vendor.state_host) or {}
+    if vendor.echoes_reasoning and CALL_STATE in state:
         made[CALL_STATE] = state[CALL_STATE]
     return made
 

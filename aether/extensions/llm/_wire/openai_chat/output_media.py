@@ -11,6 +11,7 @@ from typing import Any
 
 from aether.errors import ProtocolError
 from aether.extensions.llm._wire.errors import Source
+from aether.extensions.llm._wire.host_state import kept_state
 from aether.extensions.llm._wire.reading import count, expect, listed
 from aether.llm.content import AudioPart, ContentPart, ImagePart, ProviderState, TextPart
 
@@ -74,9 +75,7 @@ class Sound:
         if self._data:
             data = bytes(self._data)
             kind = next((kind for start, kind in _KINDS if data.startswith(start)), _RAW)
-            kept: ProviderState = {
-                source.provider: {"id": self._id, "expires_at": self._expires_at}
-            }
+            kept = kept_state({"id": self._id, "expires_at": self._expires_at}, source)
             made.append(AudioPart(data=data, media_type=kind, provider_state=kept))
         return made
 
@@ -96,7 +95,7 @@ def read_images(fields: dict[str, Any], source: Source) -> list[ImagePart]:
         place = expect(image, dict, "image", source).get("image_url")
         url = place.get("url") if isinstance(place, dict) else place
         try:
-            made.append(ImagePart(url=url, provider_state={source.provider: {}}))
+            made.append(ImagePart(url=url, provider_state=kept_state({}, source)))
         except ValueError as error:
             raise source.error(
                 ProtocolError, f"{source.provider} gave an image that cannot be read."

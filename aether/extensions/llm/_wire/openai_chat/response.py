@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from aether.errors import ProtocolError
 from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.errors import Source, reported_error
+from aether.extensions.llm._wire.host_state import kept_state
 from aether.extensions.llm._wire.openai_chat.fragments import is_more_than_text
 from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE, CONTENT
 from aether.extensions.llm._wire.openai_chat.output_media import Sound, read_images
@@ -84,16 +85,16 @@ class Answer(NamedTuple):
         """The response. One that is not `whole` was cut: its last words may be missing."""
         finish = self._finish_reason() if whole else None
         cut = not whole or finish in ("length", "content_filter", "error")
-        calls = _tool_calls(self.calls, source.provider, cut=cut)
+        calls = _tool_calls(self.calls, source, cut=cut)
         tokens = parse_usage(self.usage)
-        made: dict[str, Any] = {}
+        made: dict[str, Any] = {"token_details": tokens.details} if tokens.details else {}
         if self.state or self.media:
             text = [TextPart(text=self.text)] if self.text else []
             made["message"] = Message(
                 role="assistant",
                 content=[*text, *self.media] if self.media else self.text,
                 tool_calls=calls,
-                provider_state={source.provider: self.state} if self.state else {},
+                provider_state=kept_state(self.state, source) if self.state else {},
             )
         spoken = "".join(part.text for part in self.media if isinstance(part, TextPart))
         return LLMResponse(
@@ -182,7 +183,11 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
         refused=bool(refusal),
         media=[*sound.parts(source), *read_images(message, source)],
     )
-    answer.check(source)
+    try:
+        answer.check(source)
+    except ProtocolError as error:
+        error.partial = answer.to_response(source)
+        raise
     return answer.to_response(source)
 
 
@@ -254,7 +259,7 @@ def _read_call(call: Any, source: Source) -> WireCall:
     )
 
 
-def _tool_calls(calls: Sequence[WireCall], provider: str, *, cut: bool) -> list[ToolCall]:
+def _tool_calls(calls: Sequence[WireCall], source: Source, *, cut: bool) -> list[ToolCall]:
     """The calls, each with an id of its own. A call that was cut off before it had arguments is
     not one without arguments.
     """
@@ -265,7 +270,7 @@ def _tool_calls(calls: Sequence[WireCall], provider: str, *, cut: bool) -> list[
         seen.add(call_id)
         more: dict[str, Any] = {}
         if call.extra:
-            more["provider_state"] = {provider: {CALL_STATE: call.extra}}
+            more["provider_state"] = kept_state({CALL_STATE: call.extra}, source)
         arguments = call.arguments
         if isinstance(arguments, dict):
             made.append(ToolCall(id=call_id, name=call.name, arguments=arguments, **more))

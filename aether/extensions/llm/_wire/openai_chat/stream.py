@@ -69,6 +69,15 @@ class _Call:
             return False
 
 
+def _with_more(name: str, more: str) -> str:
+    """A call's name and a further piece of it: some repeat it whole in every piece, some cut it up,
+    and some begin it anew, longer each time.
+    """
+    if not more or more == name:
+        return name
+    return more if more.startswith(name) else name + more
+
+
 class ChatAssembly:
     """Puts one streamed answer together: `feed` it the events, then `finish`.
 
@@ -275,7 +284,8 @@ class ChatAssembly:
             return StreamChunk()  # there are servers that put such a piece beside every text
         call = self._find_call(fields.get("index"), call_id, name, arguments)
         call.id = call.id or call_id or None
-        call.name = call.name or name  # some repeat it whole in every piece
+        if not call.arguments:
+            call.name = _with_more(call.name, name)
         call.extra = call.extra or fields.get(CALL_STATE)
         if arguments:
             call.arguments.append(arguments)

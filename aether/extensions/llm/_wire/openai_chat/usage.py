@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count, first_count, reported_cost
+from aether.extensions.llm._wire.reading import (
+    Tokens,
+    count,
+    counted,
+    first_count,
+    reported_cost,
+)
 
 __all__ = ["find_usage", "parse_usage"]
 
@@ -57,6 +63,12 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
         cache_write=count(read.get("cache_write_tokens")),
         reasoning=reasoning,
         cost_usd=reported_cost(usage),
+        details=counted(
+            input_audio_tokens=read.get("audio_tokens"),
+            input_image_tokens=read.get("image_tokens"),
+            output_audio_tokens=written.get("audio_tokens"),
+            output_image_tokens=written.get("image_tokens"),
+        ),
     )
 
 

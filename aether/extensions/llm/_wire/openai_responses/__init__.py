@@ -6,6 +6,7 @@ assistant message carries in its `provider_state`, and every request is whole in
 
 from __future__ import annotations
 
+from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.codec import Rendered
 from aether.extensions.llm._wire.errors import Source
 from aether.extensions.llm._wire.openai_responses.request import render_request
@@ -21,19 +22,19 @@ __all__ = ["ResponsesAssembly", "ResponsesCodec", "parse_response", "render_requ
 class ResponsesCodec:
     """The Responses API as OpenAI speaks it, or another server that speaks it as well.
 
-    `provider` is the name under which state is kept. `at_openai` holds requests to the limits of
-    OpenAI's own host, which others do not have.
+    `vendor` says whose state is sent back. `at_openai` holds requests to the limits of OpenAI's
+    own host, which others do not have.
     """
 
-    def __init__(self, provider: str, *, at_openai: bool) -> None:
-        self._provider = provider
+    def __init__(self, vendor: Vendor, *, at_openai: bool) -> None:
+        self._vendor = vendor
         self._at_openai = at_openai
 
     def render(self, request: LLMRequest, *, model: str, stream: bool) -> Rendered:
         body = render_request(
             request,
             model=model,
-            provider=self._provider,
+            vendor=self._vendor,
             at_openai=self._at_openai,
             stream=stream,
         )

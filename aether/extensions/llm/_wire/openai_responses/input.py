@@ -13,8 +13,9 @@ from typing import Any
 from pydantic_core import to_json
 
 from aether.errors import InputError
-from aether.extensions.llm._vendors import OPENAI
+from aether.extensions.llm._vendors import OPENAI, Vendor
 from aether.extensions.llm._wire.conversation import call_id_within, paired, place_of
+from aether.extensions.llm._wire.host_state import own_state
 from aether.extensions.llm._wire.media import check_type, check_url, data_url, file_name
 from aether.extensions.llm._wire.openai_responses.items import (
     CUSTOM_INPUT,
@@ -37,7 +38,7 @@ _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 def render_input(
     messages: Sequence[Message],
     *,
-    provider: str,
+    vendor: Vendor,
     at_openai: bool,
     stored: bool,
     breakpoints: bool,
@@ -52,9 +53,9 @@ def render_input(
     kinds: dict[str, str] = {}
     for position, message in paired(messages):
         if message.role == "assistant":
-            items = _echoed(message, provider, stateless=at_openai and not stored)
+            items = _echoed(message, vendor, stateless=at_openai and not stored)
             if items is None:
-                items = _assistant(message, provider, position)
+                items = _assistant(message, vendor, position)
             kinds = {str(item.get("call_id")): str(item.get("type")) for item in items}
             rendered += items
         elif message.role == "tool":
@@ -80,10 +81,10 @@ def render_input(
     return rendered
 
 
-def _echoed(message: Message, provider: str, *, stateless: bool) -> list[Item] | None:
+def _echoed(message: Message, vendor: Vendor, *, stateless: bool) -> list[Item] | None:
     """The items that the message was made of, if it still says what they do."""
-    state = message.provider_state.get(provider)
-    output = state.get(OUTPUT) if isinstance(state, dict) else None
+    state = own_state(message.provider_state, vendor.name, vendor.state_host) or {}
+    output = state.get(OUTPUT)
     if not isinstance(output, list) or not all(isinstance(item, dict) for item in output):
         return None
     items: list[Item] = [dict(item) for item in output if isinstance(item, dict)]
@@ -92,9 +93,7 @@ def _echoed(message: Message, provider: str, *, stateless: bool) -> list[Item] |
         said = text_in(items, commentary=True)
     if message.text != said:
         return None
-    if [_said(call) for call in calls_in(items, provider)] != [
-        _said(call) for call in message.tool_calls
-    ]:
+    if [_said(call) for call in calls_in(items)] != [_said(call) for call in message.tool_calls]:
         return None
     while items and items[-1].get("type") == "reasoning":
         items.pop()  # refused without the item that it led to, which was cut off
@@ -125,19 +124,19 @@ def _only_known_by_id(item: Item) -> bool:
     return item.get("type") == "reasoning" and not item.get("encrypted_content")
 
 
-def _assistant(message: Message, provider: str, position: int) -> list[Item]:
+def _assistant(message: Message, vendor: Vendor, position: int) -> list[Item]:
     text = _text(message, position)
     items: list[Item] = []
     if text:
         items.append({"type": "message", "role": "assistant", "content": text})
-    items += [_call(call, provider, position) for call in message.tool_calls]
+    items += [_call(call, vendor, position) for call in message.tool_calls]
     return items
 
 
-def _call(call: ToolCall, provider: str, position: int) -> Item:
+def _call(call: ToolCall, vendor: Vendor, position: int) -> Item:
     name = _NOT_IN_A_NAME.sub("_", call.name)[:64] or "_"  # a model may have made it up
-    state = call.provider_state.get(provider)
-    kind = state.get("type") if isinstance(state, dict) else None
+    state = own_state(call.provider_state, vendor.name, vendor.state_host) or {}
+    kind = state.get("type")
     custom = call.arguments.get(CUSTOM_INPUT)
     if kind == "custom_tool_call" and isinstance(custom, str):
         return {"type": kind, "call_id": call.id, "name": name, "input": custom}

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from aether.errors import ProtocolError
 from aether.extensions.llm._wire.errors import Source
+from aether.extensions.llm._wire.host_state import kept_state
 from aether.extensions.llm._wire.reading import expect, listed
 from aether.llm.content import ImagePart
 from aether.llm.messages import ToolCall, new_call_id
@@ -139,9 +140,11 @@ def refused(items: Iterable[Item]) -> bool:
     return any(piece.kind == "refusal" for item in items for piece in pieces(item))
 
 
-def calls_in(items: Iterable[Item], provider: str, *, cut: bool = False) -> list[ToolCall]:
-    """The calls, each with an id of its own. A call that was cut off before it had arguments is
-    not one without arguments.
+def calls_in(
+    items: Iterable[Item], source: Source | None = None, *, cut: bool = False
+) -> list[ToolCall]:
+    """The calls, each with an id of its own, and with what the source must see again of it. A call
+    that was cut off before it had arguments is not one without arguments.
     """
     made: list[ToolCall] = []
     seen: set[str] = set()
@@ -161,7 +164,7 @@ def calls_in(items: Iterable[Item], provider: str, *, cut: bool = False) -> list
                     call_id,
                     name,
                     {CUSTOM_INPUT: arguments},
-                    provider_state={provider: {"type": kind}},
+                    provider_state={} if source is None else kept_state({"type": kind}, source),
                 )
             )
         elif not arguments and (cut or item.get("status") == "incomplete"):
@@ -193,9 +196,10 @@ def is_plain(items: Sequence[Item]) -> bool:
             parts = item.get("content")
             if position or item.keys() - _PLAIN_MESSAGE or not isinstance(parts, list):
                 return False
-            if len(parts) != 1 or any(
-                part.get("type") != "output_text" or part.get("annotations") for part in parts
-            ):
+            part = parts[0] if len(parts) == 1 else None
+            if not isinstance(part, dict) or part.get("type") != "output_text":
+                return False
+            if part.get("annotations"):
                 return False
         elif kind != "function_call" or item.keys() - _PLAIN_CALL:
             return False

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from aether.errors import InputError
+from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.extra import laid_over
 from aether.extensions.llm._wire.json_schema import strict_schema
 from aether.extensions.llm._wire.openai_responses.input import render_input
@@ -28,7 +29,7 @@ _ENCRYPTED = "reasoning.encrypted_content"
 
 
 def render_request(
-    request: LLMRequest, *, model: str, provider: str, at_openai: bool, stream: bool
+    request: LLMRequest, *, model: str, vendor: Vendor, at_openai: bool, stream: bool
 ) -> dict[str, Any]:
     """The body as a dict. Raises `InputError` for what is known to be refused."""
     profile = profile_for(model)
@@ -36,7 +37,7 @@ def render_request(
         "model": model,
         "input": render_input(
             request.messages,
-            provider=provider,
+            vendor=vendor,
             at_openai=at_openai,
             stored=request.extra_body.get("store") is True,
             breakpoints=profile.cache_breakpoints is True,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from aether.errors import ProtocolError, ProviderError, ServerError
 from aether.extensions.llm._wire.errors import Source, reported_error
+from aether.extensions.llm._wire.host_state import kept_state
 from aether.extensions.llm._wire.openai_responses.items import (
     Item,
     calls_in,
@@ -35,6 +36,8 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "completed": "stop",
     "incomplete:max_output_tokens": "length",
     "incomplete:content_filter": "content_filter",
+    "failed": "error",
+    "cancelled": "error",
 }
 
 
@@ -52,7 +55,7 @@ class Answer(NamedTuple):
     def to_response(self, source: Source) -> LLMResponse:
         """The response."""
         finish = None if self.finish is None else FINISH_REASONS.get(self.finish, "other")
-        calls = calls_in(self.items, source.provider, cut=self.finish not in ("completed", ""))
+        calls = calls_in(self.items, source, cut=self.finish not in ("completed", ""))
         if finish in ("stop", "other") and calls:
             finish = "tool_calls"
         elif finish == "stop" and refused(self.items):
@@ -68,7 +71,7 @@ class Answer(NamedTuple):
                 role="assistant",
                 content=content,
                 tool_calls=calls,
-                provider_state={source.provider: {OUTPUT: list(self.items)}},
+                provider_state=kept_state({OUTPUT: list(self.items)}, source),
             )
         return LLMResponse(
             text=self.text,
@@ -94,6 +97,9 @@ def parse_response(body: bytes, *, source: Source) -> LLMResponse:
     value = decode(body, source)
     failed = failure(value, source)
     if failed is not None:
+        if value.get("usage"):  # what it used all the same
+            answer = Answer((), "", "", finish_of(value), value["usage"], model_of(value))
+            failed.partial = answer.to_response(source)
         raise failed
     if value.get("output") is None:
         raise source.error(
@@ -104,7 +110,7 @@ def parse_response(body: bytes, *, source: Source) -> LLMResponse:
     items = [checked(item, source) for item in listed(value, "output", source)]
     finish = finish_of(value)
     text = text_in(items)
-    if not text and finish == "completed" and not calls_in(items, source.provider):
+    if not text and finish == "completed" and not calls_in(items):
         text = text_in(items, commentary=True)  # nothing else was said: it is the answer
     answer = Answer(
         items=items,

@@ -178,6 +178,8 @@ class ResponsesAssembly:
         self._model = model_of(response) or self._model
         failed = failure(response, source)
         if failed is not None:
+            if self._usage:  # it is told, and so what it used is
+                self._finish = finish_of(response)
             raise failed
         items = [checked(item, source) for item in listed(response, "output", source)]
         for slot, item in self._slots.of_answer(items):
