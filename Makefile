@@ -32,8 +32,8 @@ help: ## list these commands
 demo: $(VENV)/.demo ## ask a small model that runs on this machine; no key needed
 	@$(BIN)/python try_it.py
 
-test: $(VENV)/.test ## run the whole suite (ARGS="tests/llm -x" for a part of it)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test ## run the whole suite, on every core (ARGS="tests/llm -x" for a part of it)
+	@$(BIN)/python -m pytest $(or $(ARGS),--numprocesses auto)
 
 coverage: $(VENV)/.test ## run the suite and show the lines and branches that it missed
 	@$(BIN)/coverage run -m pytest $(ARGS)

@@ -24,7 +24,7 @@ from aether.llm.messages import (
     StructuredChunk,
     StructuredResponse,
 )
-from aether.llm.streaming import OwnedStream, close_soon
+from aether.llm.streaming import OwnedStream
 from aether.memory.session import Session
 
 if TYPE_CHECKING:
@@ -104,11 +104,6 @@ class _LoopThread:
             future.cancel()
             raise
 
-    def close_soon(self, stream: AsyncGenerator[Any, None]) -> None:
-        """Close a stream that nobody holds any more, without waiting for it."""
-        if not self._inherited:
-            close_soon(stream, self._loop)
-
     def stop(self) -> None:
         """End the loop and the thread. Twice is fine."""
         with self._lock:
@@ -178,10 +173,6 @@ class SyncStream(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        if self._stream.reader is not None:  # it was read
-            self._thread.close_soon(self._generator)
 
 
 class SyncSession:

@@ -123,7 +123,10 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
             cancelled = error
         pending = [task for task in pending if not task.done()]
     if cancelled is not None:
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # else it would hold this frame, and the frame it
 
 
 def _invocation(call: ToolCall, run: RunContext, provenance: Provenance) -> ToolInvocation:

@@ -6,6 +6,7 @@ It must not know a price, nor who calls the provider.
 from __future__ import annotations
 
 import json
+import math
 import socket
 from datetime import timedelta
 
@@ -88,23 +89,29 @@ def estimate_input_tokens(request: LLMRequest) -> int:
         tokens += sum(estimate_tokens(_call_bytes(call)) for call in message.tool_calls)
         if not isinstance(message.content, str):
             tokens += IMAGE_TOKENS * sum(isinstance(part, ImagePart) for part in message.content)
-    return tokens + estimate_tokens(_described_bytes(request))
+    return tokens + estimate_tokens(_described_bytes(request) or 0)
 
 
 def input_token_bound(request: LLMRequest) -> int:
     """The request has no more tokens than this: one to each byte of its messages, tools and schema
     as JSON, and what a server adds to them.
 
-    What it only names (a document by URL), or what fields of `extra_body` bring in, may be of any
-    length: then it is the most that a model reads.
+    What it only names (a document by URL), what fields of `extra_body` bring in, or what is no JSON
+    (a third party's provider may send it all the same), may be of any length: then it is the most
+    that a model reads.
     """
     if request.extra_body or any(map(_is_open_ended, request.messages)):
         return LARGEST_INPUT
     size = _described_bytes(request)
+    if size is None:
+        return LARGEST_INPUT
     if size:
         size += SERVER_PROMPT
     for message in request.messages:
-        size += len(message.model_dump_json().encode())
+        try:
+            size += len(message.model_dump_json().encode())
+        except ValueError:  # it is no JSON
+            return LARGEST_INPUT
         if not isinstance(message.content, str):
             size += LARGEST_IMAGE * sum(isinstance(part, ImagePart) for part in message.content)
     return size
@@ -134,14 +141,15 @@ def settle_answer(
     output of a chunk without a response from the `characters` that were streamed.
     """
     source: LLMResponse | StreamChunk = answer
-    if isinstance(answer, StreamChunk) and answer.response is not None:
+    if isinstance(answer, StreamChunk) and isinstance(answer.response, LLMResponse):
         source = answer.response
     _take_counts(entry, source)
     if isinstance(source, LLMResponse):
         entry.model = source.model or entry.model
         entry.provider = source.provider or entry.provider
         entry.request_id = source.request_id
-        entry.cost_usd = source.cost_usd
+        cost = source.cost_usd
+        entry.cost_usd = cost if cost is not None and 0 <= cost < math.inf else None
         characters = _written(source)
     entry.state = "exact"
     if entry.input_tokens is None or entry.output_tokens is None:
@@ -242,12 +250,17 @@ def written_beside_text(chunk: StreamChunk) -> int:
     return size if call is None else size + len(call.name or "") + len(call.arguments)
 
 
+def _count(told: object) -> int | None:
+    """What a third party's provider tells may be no count: then it has told nothing."""
+    return told if isinstance(told, int) and told >= 0 else None
+
+
 def _take_counts(entry: LedgerEntry, source: LLMResponse | StreamChunk) -> None:
-    entry.input_tokens = source.input_tokens
-    entry.output_tokens = source.output_tokens
-    entry.cache_read_tokens = source.cache_read_tokens
-    entry.cache_write_tokens = source.cache_write_tokens
-    entry.reasoning_tokens = source.reasoning_tokens
+    entry.input_tokens = _count(source.input_tokens)
+    entry.output_tokens = _count(source.output_tokens)
+    entry.cache_read_tokens = _count(source.cache_read_tokens)
+    entry.cache_write_tokens = _count(source.cache_write_tokens)
+    entry.reasoning_tokens = _count(source.reasoning_tokens)
     if isinstance(source, LLMResponse):
         entry.token_details = source.token_details
 
@@ -255,16 +268,19 @@ def _take_counts(entry: LedgerEntry, source: LLMResponse | StreamChunk) -> None:
 def _estimate(
     entry: LedgerEntry, request: LLMRequest, characters: int, *, whole: bool = True
 ) -> None:
-    """Estimate what was not told. Of an answer that is not whole, there may be more than was.
+    """Estimate what was not told, as no less than those of its parts that were. Of an answer that
+    is not whole, there may be more than was told.
 
     That no more came than so many characters is no bound: a model may reason in hiding.
     """
     entry.state = "estimated"
     if entry.input_tokens is None:
-        entry.input_tokens = estimate_input_tokens(request)
+        cached = (entry.cache_read_tokens or 0) + (entry.cache_write_tokens or 0)
+        entry.input_tokens = max(estimate_input_tokens(request), cached)
         entry.most_input_tokens = max(input_token_bound(request), entry.input_tokens)
     if entry.output_tokens is None or not whole:
-        entry.output_tokens = max(estimate_tokens(characters), entry.output_tokens or 0)
+        told = max(entry.output_tokens or 0, entry.reasoning_tokens or 0)
+        entry.output_tokens = max(estimate_tokens(characters), told)
         entry.most_output_tokens = max(output_token_bound(request), entry.output_tokens)
 
 
@@ -275,20 +291,27 @@ def _written(response: LLMResponse) -> int:
 
 
 def _call_bytes(call: ToolCall) -> int:
-    arguments = call.invalid_arguments
-    if arguments is None:
-        arguments = json.dumps(call.arguments, ensure_ascii=False, default=str)
-    return _bytes(call.name) + _bytes(arguments)
+    invalid = call.invalid_arguments
+    size = _json_bytes(call.arguments) if invalid is None else _bytes(invalid)
+    return _bytes(call.name) + (size or 0)
 
 
-def _described_bytes(request: LLMRequest) -> int:
-    """Of what stands beside the messages: tools and a schema, as JSON."""
+def _described_bytes(request: LLMRequest) -> int | None:
+    """Of what stands beside the messages: tools and a schema, as JSON, if they are that."""
     described: list[object] = [
         [tool.name, tool.description, dict(tool.parameters)] for tool in request.tools
     ]
     if request.output_schema is not None:
         described.append(request.output_schema)
-    return len(json.dumps(described, default=str)) if described else 0
+    return _json_bytes(described, escaped=True) if described else 0
+
+
+def _json_bytes(value: object, *, escaped: bool = False) -> int | None:
+    """Its size as JSON, or `None` where it is none: nothing here may fail for what was sent."""
+    try:
+        return _bytes(json.dumps(value, ensure_ascii=escaped, default=str))
+    except Exception:  # noqa: BLE001 - whatever stands in it, a cycle or what cannot be shown
+        return None
 
 
 def _bytes(text: str) -> int:

@@ -11,7 +11,7 @@ import inspect
 import logging
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +20,7 @@ from aether.errors import StreamInterruptedError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
-__all__ = ["OwnedStream", "close_soon", "final_chunk", "open_stream", "text_of"]
+__all__ = ["OwnedStream", "final_chunk", "open_stream", "text_of"]
 
 T = TypeVar("T")
 
@@ -129,6 +129,7 @@ class OwnedStream(Generic[T]):
         reader = _current_task()
         if reader is not self.reader:
             self._follow(reader)
+            return _FirstItem(self, self._generator.__anext__())
         return self._generator.__anext__()
 
     async def aclose(self) -> None:
@@ -180,10 +181,23 @@ class OwnedStream(Generic[T]):
 
     def __del__(self) -> None:
         if self._loop is not None:
-            close_soon(self._generator, self._loop)
+            _close_soon(self._generator, self._loop)
 
 
-def close_soon(generator: AsyncGenerator[Any, None], loop: asyncio.AbstractEventLoop) -> None:
+class _FirstItem(Generic[T]):
+    """Holds the stream until its item has come: of `anext(client.stream(...))` nobody else does."""
+
+    __slots__ = ("_item", "_stream")
+
+    def __init__(self, stream: OwnedStream[T], item: Awaitable[T]) -> None:
+        self._stream = stream
+        self._item = item
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return (yield from self._item.__await__())
+
+
+def _close_soon(generator: AsyncGenerator[Any, None], loop: asyncio.AbstractEventLoop) -> None:
     """Have the loop close a stream that nobody holds any more. From any thread.
 
     It would do so by itself, but in a task that it cancels, when it is shut down, before that has

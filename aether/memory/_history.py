@@ -95,8 +95,9 @@ class History:
 
         Turns that others stored meanwhile stay, and this one comes behind them. Raises
         `SessionConflictError` if that did not succeed in `MAX_TRIES` tries, or if stored turns
-        have gone: the session was cleared. A turn that the store kept although it was cancelled
-        is taken back, however often it is cancelled.
+        have gone: the session was cleared. A store that appends compares lengths, so it cannot
+        tell turns that were cleared from as many new ones. A turn that the store kept although it
+        was cancelled is taken back, however often it is cancelled.
         """
         if system == before.system:
             system = None  # so that a newer one of somebody else stays

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -115,14 +114,7 @@ async def stream_in_session(client: Aether) -> None:
     assert texts == ["let ", "a", "b"]
 
 
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.row("T6")
+@pytest.mark.row("M9", "T6")
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("slow_subscribers", [False, True])
 @pytest.mark.parametrize("flow", [ask, stream, leave, ask_in_session, stream_in_session])
@@ -130,7 +122,6 @@ async def test_a_cancelled_run_leaves_nothing_behind(
     flow: Callable[[Aether], Awaitable[None]],
     slow_subscribers: bool,
     times: int,
-    no_collector: None,
 ) -> None:
     outcomes: list[bool] = []
     while not outcomes or outcomes[-1]:

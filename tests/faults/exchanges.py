@@ -4,6 +4,7 @@ ask; and what came of it.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -212,3 +213,10 @@ def sockets() -> int:
         except OSError:  # the folder's own
             continue
     return count
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until it holds; `TimeoutError` after 5 seconds."""
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.001)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
 from typing import Any, Self
@@ -165,6 +165,12 @@ class Toolbox:
                 await pause()
                 await pause()
             return "left"
+
+    async def swallow(self) -> str:
+        """Take no notice of being cancelled."""
+        with self._counted(), suppress(asyncio.CancelledError):
+            await pause()
+        return "done all the same"
 
     async def hang(self) -> str:
         """Never end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,6 +90,11 @@ async def tools_of_which_one_hangs(stage: Stage) -> None:
         name="hang", description="", parameters=schema, handler=stage.tools.hang, timeout=0.002
     )
     assert await stage.client.ask("go", tools=[stage.tools.step, hang]) == "done"
+
+
+async def tools_of_which_one_swallows_it(stage: Stage) -> None:
+    tools = [stage.tools.swallow, stage.tools.step]
+    assert await stage.client.ask("go", tools=tools) == "done"
 
 
 async def stream_with_tools(stage: Stage) -> None:
@@ -190,6 +196,7 @@ TOOL_RUNS = (
     Flow(tools_together, [calling("step", "work", "fail", "linger"), "done"], 12),
     Flow(tools_one_by_one, [calling("step", "work", "linger"), "done"], 12),
     Flow(tools_of_which_one_hangs, [calling("step", "hang"), "done"], 8),
+    Flow(tools_of_which_one_swallows_it, [calling("swallow", "step"), "done"], 8),
     Flow(stream_with_tools, [calling("step", "linger"), "done"], 14),
     Flow(agent, [calling("step"), "done"], 7),
     Flow(agent_stream, [calling("step"), "done"], 9),
@@ -218,7 +225,7 @@ async def test_run_cancelled_again_while_it_ends_leaves_nothing_behind(flow: Flo
 
 @pytest.mark.row("T6")
 @each_of(TOOL_RUNS)
-@ways
+@pytest.mark.parametrize("way", ["once", "late", "timeout", "shield"])
 async def test_run_cancelled_while_tools_run_waits_for_their_end(flow: Flow, way: Way) -> None:
     assert await every_point(way, playing(flow)) >= flow.least
 
@@ -229,6 +236,31 @@ async def test_run_cancelled_again_while_its_tools_end_waits_for_them_all_the_sa
     flow: Flow,
 ) -> None:
     assert await every_pair_of_points(playing(flow)) >= flow.least
+
+
+@pytest.mark.row("T6")
+async def test_run_cancelled_again_while_its_tools_end_keeps_nothing_of_its_caller() -> None:
+    class Held:
+        pass
+
+    held: list[weakref.ref[Held]] = []
+
+    async def use(stage: Stage) -> None:
+        own = Held()
+        held.append(weakref.ref(own))
+        await stage.client.ask("go", tools=[stage.tools.linger])
+
+    async with Stage([calling("linger")]) as stage:
+        task = asyncio.ensure_future(use(stage))
+        while not stage.tools.running:
+            await pause()
+        task.cancel()
+        await pause()
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        del task
+        assert held[0]() is None
 
 
 @pytest.mark.row("M9", "T6")

@@ -178,8 +178,8 @@ stores = pytest.mark.parametrize("store", STORES)
     ("store", "way"),
     [
         *(("memory", way) for way in WAYS),
-        *(("pausing", way) for way in WAYS),
-        *(("saving", "once"), ("saving", "late"), ("sqlite", "once"), ("sqlite", "late")),
+        *((store, way) for store in ("pausing", "sqlite") for way in ("once", "late", "timeout")),
+        *(("saving", way) for way in ("once", "late")),
     ],
 )
 async def test_turn_cancelled_at_any_point_leaves_no_trace(
@@ -190,7 +190,7 @@ async def test_turn_cancelled_at_any_point_leaves_no_trace(
 
 @pytest.mark.row("M9")
 @flows
-@stores
+@pytest.mark.parametrize("store", ["memory", "pausing", "saving"])
 async def test_turn_cancelled_again_while_it_is_taken_back_leaves_no_trace(
     flow: Flow, store: str
 ) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from aether import Aether
 from aether.errors import RequestTimeoutError, StreamInterruptedError
+from aether.extensions.http.aiohttp import AiohttpTransport
+from aether.extensions.http.httpx import HttpxTransport
 from aether.extensions.memory import InMemorySessionStore
+from aether.http.contracts import Transport
 from aether.llm.contracts import ToolCall
 from aether.testing import FaultServer, faults
 from aether.testing.faults import Script
@@ -63,11 +67,6 @@ async def hanging_stream(client: Aether) -> int:
     return 0
 
 
-async def tools_in_a_session(client: Aether) -> int:
-    assert await client.session("s").ask("go", tools=[step]) == TEXT
-    return 2
-
-
 async def tools_in_a_stream_of_a_session(client: Aether) -> int:
     texts = [text async for text in client.session("s").stream_text("go", tools=[step])]
     assert "".join(texts) == TEXT
@@ -76,7 +75,7 @@ async def tools_in_a_stream_of_a_session(client: Aether) -> int:
 
 @dataclass(frozen=True)
 class Flow:
-    run: Callable[[Aether], Awaitable[int]]
+    run: Callable[[Aether], Coroutine[Any, Any, int]]
     """Says how many messages it has added to the session."""
     script: tuple[Script, ...] = ()
 
@@ -88,7 +87,6 @@ FLOWS = (
     Flow(stream_broken_off),
     Flow(hanging_ask, (faults.hang(),)),
     Flow(hanging_stream, (faults.cut(events=3, ending="hanging"),)),
-    Flow(tools_in_a_session, (CALLS,)),
     Flow(tools_in_a_stream_of_a_session, (CALLS,)),
 )
 flows = pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.run.__name__)
@@ -125,6 +123,34 @@ async def test_call_cancelled_again_while_its_connection_is_closed_closes_it_all
     flow: Flow, transport: str
 ) -> None:
     assert await every_pair_of_points(calling(flow, "openai", transport)) > 3
+
+
+@pytest.mark.parametrize("make", [AiohttpTransport, HttpxTransport])
+async def test_call_cancelled_while_it_waits_for_a_connection_takes_no_place(
+    make: Callable[..., Transport],
+) -> None:
+    async def attempt(cancelling: Cancelling) -> None:
+        async with FaultServer() as server:
+            transport = make(max_connections=1)
+            client = Aether(config=server.config(transport=transport))
+            tasks = asyncio.all_tasks()
+
+            async def several() -> None:
+                async with asyncio.TaskGroup() as group:
+                    for call in (ask, stream_broken_off, ask):
+                        group.create_task(call(client))
+
+            await cancelling.run(several())
+            await server.until_left()
+            await settle(tasks | _tasks_of(server))
+            async with asyncio.timeout(1):
+                assert await client.ask("next") == TEXT
+            assert server.open_connections == 1
+            await transport.aclose()
+            await server.until_open(0)
+
+    assert await every_point("once", attempt) > 3
+    assert await every_point("late", attempt) > 3
 
 
 def calling(flow: Flow, protocol: str, transport: str) -> Callable[[Cancelling], Awaitable[None]]:

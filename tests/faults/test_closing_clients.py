@@ -46,6 +46,7 @@ def closing(transport: str) -> Callable[[Cancelling], Awaitable[None]]:
     async def attempt(cancelling: Cancelling) -> None:
         async with FaultServer() as server:
             client = Aether(config=server.config(transport=transport))
+            await client.ask("go")
             await asyncio.gather(*(client.ask("go") for _ in range(3)))
             server.will(faults.cut(events=3, ending="hanging"))
             stream = client.stream("go")

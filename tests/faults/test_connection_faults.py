@@ -41,6 +41,7 @@ from tests.faults.exchanges import (
     each_protocol,
     each_transport,
     elsewhere,
+    eventually,
     first_event,
     is_open,
     opened,
@@ -55,12 +56,6 @@ PATIENCE = Timeout(connect=5, read=5, total=10)
 def make_transport(request: pytest.FixtureRequest) -> Callable[..., Transport]:
     make: Callable[..., Transport] = request.param
     return make
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.001)
 
 
 def later(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +242,7 @@ async def test_connections_that_are_alive_are_used_again(
 @each_protocol
 @each_transport
 @both_ways
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [302, 307])
 async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere(
     protocol: str, transport: str, way: Way, status: int, aftermath: Aftermath
 ) -> None:
@@ -285,7 +280,9 @@ async def test_more_calls_than_connections_wait_their_turn_and_none_is_lost(
             later(6, monkeypatch)  # waiting for a turn is not connecting
             await asyncio.sleep(0.001)
             gate.set()
-            assert {each.succeeded() for each in await asyncio.gather(*calls)} == {HELLO.text}
+            async with asyncio.timeout(20):
+                came = await asyncio.gather(*calls)
+            assert {each.succeeded() for each in came} == {HELLO.text}
         assert server.count == 60
         assert most <= 3
 
@@ -328,7 +325,8 @@ async def test_who_is_cancelled_takes_and_keeps_no_turn(
             await asyncio.sleep(0)
             waiting[0].cancel()
             holding.cancel()
-            came = await asyncio.gather(*waiting, holding, return_exceptions=True)
+            async with asyncio.timeout(10):
+                came = await asyncio.gather(*waiting, holding, return_exceptions=True)
     texts = [each.text if isinstance(each, Came) else type(each) for each in came]
     assert texts == [asyncio.CancelledError, *[HELLO.text] * 2, asyncio.CancelledError]
     assert server.count == 3

@@ -49,7 +49,6 @@ MEGABYTE = 1024 * 1024
 
 BOMBS: Mapping[str, bytes] = {  # each is some 70 MB of spaces, and small as it is sent
     "gzip": gzip.compress(b" " * MEGABYTE) * 70,
-    "x-gzip": gzip.compress(b" " * MEGABYTE) * 70,
     "deflate": zlib.compress(b" " * 17 * MEGABYTE),
     "br": b"\x1b" * 1000,
     "zstd": b"\x28\xb5\x2f\xfd" * 1000,
@@ -128,7 +127,7 @@ UNBOUNDED: Mapping[str, tuple[bytes, bytes]] = {
     "early heads": (b"", b"HTTP/1.1 103 Wait\r\n\r\n" * 2000),
 }
 """What one of the libraries reads without end, and throws away."""
-ENOUGH = 20_000_000
+ENOUGH = 12_000_000
 
 
 @pytest.mark.row("N16")

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from aether import Aether
 from aether.errors import StreamInterruptedError
+from aether.extensions.http.httpx import HttpxTransport
+from aether.http.contracts import Timeout
 from aether.testing import FaultServer, faults
+from aether.testing._raw_server import Connection, RawServer
 from tests.faults.aftermath import Aftermath
 from tests.faults.exchanges import (
     PROTOCOLS,
+    TRANSPORT_CLASSES,
     call,
+    closing,
     each_protocol,
     each_transport,
+    eventually,
     first_event,
     opened,
     sockets,
@@ -140,3 +148,57 @@ async def test_a_reference_to_a_stream_that_failed_keeps_nothing_open(
         await server.until_open(0)
         assert [chunk async for chunk in stream] == []
         assert (await call(client, "ask")).error is not None  # the circuit is open
+
+
+@pytest.mark.row("N5", "N9")
+@each_transport
+@pytest.mark.parametrize("turns", range(1, 12))
+async def test_a_call_cancelled_while_it_closes_kept_connections_leaves_none_open(
+    transport: str, turns: int, aftermath: Aftermath
+) -> None:
+    """The server has closed them all: whoever asks next replaces them."""
+    gate, over, begun = asyncio.Event(), asyncio.Event(), 0
+
+    async def script(connection: Connection) -> None:
+        nonlocal begun
+        await connection.read_request()
+        begun += 1
+        await gate.wait()
+        await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await over.wait()
+
+    before = sockets()
+    made = TRANSPORT_CLASSES[transport]()
+    async with closing(made), RawServer(script) as server:
+
+        async def post() -> None:
+            await made.request("POST", server.url, headers={}, timeout=Timeout(read=5), max_bytes=9)
+
+        many = [asyncio.create_task(post()) for _ in range(8)]
+        await eventually(lambda: begun == len(many))
+        gate.set()
+        await asyncio.gather(*many)
+        over.set()
+        await server.until_open(0)
+        kept = held_by(made)  # so that it does not help that they are forgotten
+        task = asyncio.create_task(post())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await server.until_open(0)
+        await eventually(lambda: sockets() <= before + 2)  # the server's, and one that was made
+    assert kept is not None
+
+
+def held_by(transport: Any) -> list[Any]:
+    """The connections that httpx2 has kept, by their public name; aiohttp's protocols."""
+    loop = asyncio.get_running_loop()
+    if isinstance(transport, HttpxTransport):
+        client: Any = transport._clients._kept[loop][0]
+        connections: list[Any] = client._transport._pool.connections
+        assert len(connections) == 8
+        assert isinstance(client._transport._pool._close_connections, functools.partial)
+        return connections
+    session: Any = transport._sessions._kept[loop][0]
+    return [protocol for kept in session.client.connector._conns.values() for protocol, _ in kept]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
@@ -340,6 +341,28 @@ async def test_blocking_stream_that_is_left_closes_its_connection_at_once(
         await client.aclose()
 
 
+@pytest.mark.row("M10", "M11")
+@transports
+async def test_blocking_stream_that_is_left_when_its_loop_ends_is_closed_in_order(
+    transport: str, aftermath: Aftermath
+) -> None:
+    async with FaultServer(faults.cut(events=3, ending="hanging"), reply=echo) as server:
+        client = making(server, transport, aftermath)
+
+        def leave_and_stop() -> None:
+            stream = client.sync.stream_text("left")
+            next(stream)
+            # So that the loop hears of all that follows at the same time.
+            client.sync._thread._loop.call_soon_threadsafe(time.sleep, 0.02)
+            del stream
+            client.sync.stop()
+
+        await in_threads(leave_and_stop)
+        await server.until_open(0)
+        assert [entry.state for entry in client.usage.ledger] == ["estimated"]
+        await client.aclose()
+
+
 # --- exits -------------------------------------------------------------------------------------
 
 SCRIPT_STARTS = """
@@ -368,17 +391,12 @@ EXITS = {
             print((await anext(left))[:2])
         asyncio.run(main())
         """,
-    "awaited and blocking": """
-        async def main():
-            print(await client.ask("one"))
-            print(client.sync.ask("two"))
-            global left
-            left = client.sync.stream_text("three")
-            print(next(left)[:2])
-            agent = Agent("a", client=client)
-            client.sync
-            await agent.run_text("four")
-        asyncio.run(main())
+    "blocking, and left": """
+        print(client.sync.ask("one"))
+        print("".join(client.sync.session("s").stream_text("two")))
+        for text in client.sync.stream_text("three"):
+            print(text[:2])
+            break
         """,
 }
 
@@ -386,7 +404,7 @@ EXITS = {
 @pytest.mark.row("M11")
 @pytest.mark.parametrize(
     ("way", "transport"),
-    [("blocking", "aiohttp"), ("awaited", "httpx"), ("awaited and blocking", "aiohttp")],
+    [("blocking", "aiohttp"), ("awaited", "httpx"), ("blocking, and left", "httpx")],
 )
 async def test_script_that_closes_nothing_ends_quietly(way: str, transport: str) -> None:
     async with FaultServer(reply=echo) as server:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -42,6 +44,20 @@ def retrying(inner: Any, clock: Clock) -> RetryingProvider:
     return RetryingProvider(
         inner, clock=clock, sleep=clock.sleep, timeout=clock.timeout, random=lambda: 1.0
     )
+
+
+class NeverEnding(Scripted):
+    """Its stream has its final chunk, and stays open."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(deltas("42."))
+        self.clock = clock
+
+    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        async with aclosing(super().stream(request)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+            await self.clock.wait(math.inf)
 
 
 class TestAttemptsUnderWay:
@@ -119,6 +135,27 @@ class TestAttemptsUnderWay:
         assert isinstance(error, StreamInterruptedError)
         assert texts == ["It ", "is "]
         assert provider.started == provider.ended == 1
+
+    async def test_a_stream_whose_final_chunk_was_there_is_whole(self) -> None:
+        """Whether its reader takes his time, or the server what it has left to close it."""
+        clock = Clock()
+
+        async def read(stream: AsyncGenerator[StreamChunk, None], pause: float) -> list[str]:
+            texts: list[str] = []
+            async for chunk in stream:
+                texts.append(chunk.text)
+                if chunk.is_final:
+                    await clock.wait(pause)
+            return texts
+
+        for provider, pause in ((Scripted(deltas("42.")), 6.0), (NeverEnding(clock), 0.0)):
+            breaker = CircuitBreakerProvider(retrying(provider, clock), clock=clock)
+            context = CallContext(deadline=clock.now + 5.0)
+            stream = breaker.stream(a_request(context=context))
+            [texts] = await clock.run(read(stream, pause))
+            assert texts == ["42.", ""]
+            assert provider.started == provider.ended == 1
+            assert [entry.state for entry in context.entries] == ["exact"]
 
     async def test_a_providers_own_timeout_is_not_taken_for_it(self) -> None:
         clock, provider = Clock(), Scripted(TimeoutError("slow"), an_answer())

@@ -60,7 +60,10 @@ async def test_a_client_finds_transports_in_its_own_registry(
     if named is None:
         monkeypatch.setenv("AETHER_HTTP", "mine")
     config = ProviderConfig(
-        provider="openai", api_key="sk-canary-0123456789", transport=named, base_url="http://127.0.0.1:9/v1"
+        provider="openai",
+        api_key="sk-canary-0123456789",
+        transport=named,
+        base_url="http://127.0.0.1:9/v1",
     )
     before = MyTransport.closed
     async with Aether(config=config, registry=registry) as client:

@@ -184,7 +184,9 @@ async def test_thinking_that_no_one_signed_goes_back_to_models_that_sign_none(
     conversation.messages += [stored(response.message), RESULT]
     sent = await conversation.sent_back()
     assert sent[1] == ("assistant", [unsigned, TEXT, CALL])
-    conversation.provider = AnthropicProvider("sk-ant-canary-0123456789", UNBOUND, transport=transport)
+    conversation.provider = AnthropicProvider(
+        "sk-ant-canary-0123456789", UNBOUND, transport=transport
+    )
     sent = await conversation.sent_back()
     assert sent[1] == ("assistant", [TEXT, CALL])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from aether.errors import (
     InputError,
     ProtocolError,
     ProviderConnectionError,
+    ProviderError,
     RateLimitError,
     RequestTimeoutError,
     ServerError,
@@ -35,6 +37,7 @@ from aether.llm.contracts import (
     CallContext,
     ImagePart,
     LedgerEntry,
+    LLMProvider,
     LLMRequest,
     LLMResponse,
     Message,
@@ -53,6 +56,15 @@ from tests.llm.scripted import (
     deltas,
     text_until_error,
 )
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise RuntimeError("it says nothing")
+
+
+CYCLE: dict[str, Any] = {}
+CYCLE["again"] = CYCLE
 
 
 class Prices:
@@ -374,6 +386,74 @@ class TestLedger:
         assert usage.total_cost_usd == 3 * 10_050
 
 
+class TestPartsWithoutTheirWhole:
+    async def test_an_estimate_is_no_less_than_the_parts_that_were_told(self) -> None:
+        told: dict[str, Any] = {
+            "cache_read_tokens": 700,
+            "cache_write_tokens": 50,
+            "reasoning_tokens": 900,
+        }
+        answer = an_answer(input_tokens=None, output_tokens=None, **told)
+        stack = CostTrackingProvider(Scripted(answer), provider="openai")
+        await stack.complete(a_request(max_tokens=1000))
+        [entry] = stack.usage.ledger
+        assert (entry.input_tokens, entry.output_tokens) == (750, 900)
+        assert ((entry.most_input_tokens or 0) >= 750, entry.most_output_tokens) == (True, 1000)
+        assert stack.usage.total_cost_usd > 0.0
+        assert stack.usage.uncertain_cost_usd > 0.0
+
+
+class TestNonsense:
+    """What a third party's provider says of its use may be no number of tokens or dollars."""
+
+    @pytest.mark.parametrize("told", [-5, "7", 2.5, math.nan])
+    async def test_what_is_no_count_is_not_known(self, told: Any) -> None:
+        stack = tracking(
+            [StreamChunk("It", input_tokens=told, output_tokens=9, finish_reason="stop")]
+        )
+        await collect(stack.stream(a_request()))
+        [entry] = stack.usage.ledger
+        assert (entry.state, entry.output_tokens) == ("estimated", 9)
+        assert (entry.input_tokens or 0) > 0
+        assert stack.usage.total_input_tokens == 0
+
+    @pytest.mark.parametrize("told", [-5.0, math.inf, math.nan])
+    async def test_what_is_no_cost_is_not_added_to_the_total(self, told: float) -> None:
+        stack = tracking(an_answer(cost_usd=told))
+        await stack.complete(a_request())
+        assert stack.usage.total_cost_usd == 20.0
+
+
+class TestFallingBack:
+    """A layer between the two may ask another provider, which writes no entry of its own."""
+
+    def stack(self, first: LLMProvider, second: LLMProvider) -> CostTrackingProvider:
+        class Fallback(Scripted):
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                try:
+                    return await first.complete(request)
+                except ProviderError:
+                    return await second.complete(request)
+
+        return CostTrackingProvider(Fallback(), prices=Prices())
+
+    async def test_its_answer_has_an_entry_beside_those_of_the_first(self) -> None:
+        first = RetryingProvider(Scripted(RateLimitError("no")), max_attempts=1)
+        stack = self.stack(first, Scripted(an_answer(model="other")))
+        await stack.complete(a_request())
+        assert [entry.state for entry in stack.usage.ledger] == ["not_billed", "exact"]
+        assert stack.usage.by_model.keys() == {"other"}
+        assert (stack.usage.total_requests, stack.usage.total_cost_usd) == (1, 20.0)
+
+    async def test_an_answer_of_its_own_attempt_is_not_counted_twice(self) -> None:
+        first = RetryingProvider(Scripted(RateLimitError("no")), max_attempts=1)
+        second = RetryingProvider(Scripted(an_answer(model="other")))
+        stack = self.stack(first, second)
+        await stack.complete(a_request())
+        assert [entry.state for entry in stack.usage.ledger] == ["not_billed", "exact"]
+        assert stack.usage.total_cost_usd == 20.0
+
+
 class TestUncertainty:
     """`uncertain_cost_usd` bounds what is not known: one token to a byte, and all of the output."""
 
@@ -524,6 +604,29 @@ class TestInputEstimates:
         ):
             estimated = await self.estimate(request) or 0
             assert more <= estimated - plain < more + 30
+
+    @pytest.mark.parametrize("odd", ["\ud83d", object(), {(1, 2): 3}, Unspeakable(), [CYCLE]])
+    async def test_whatever_was_sent_the_attempt_is_settled_and_bounded(self, odd: Any) -> None:
+        """A third party's provider may take what is no JSON, or cannot be shown at all."""
+
+        class Odd:
+            name, description = "odd", "d"
+            parameters: dict[str, Any] = {"type": "object", "default": odd}  # noqa: RUF012  # the port's shape
+
+        calling = Message("assistant", tool_calls=[ToolCall("c", "odd", {"it": odd})])
+        for request in (LLMRequest([Message("user", "x"), calling]), a_request(tools=(Odd(),))):
+            stack = tracking(an_answer(input_tokens=None), asyncio.CancelledError())
+            assert (await stack.complete(request)).text
+            with pytest.raises(asyncio.CancelledError):
+                await stack.complete(request)
+            assert [entry.state for entry in stack.usage.ledger] == ["estimated", "unknown"]
+            assert all(entry.most_input_tokens for entry in stack.usage.ledger)
+
+    async def test_a_stream_of_what_is_no_chunk_is_in_the_ledger(self) -> None:
+        stack = tracking(["text"])
+        with pytest.raises(AttributeError):
+            await collect(stack.stream(a_request()))
+        assert [entry.state for entry in stack.usage.ledger] == ["unknown"]
 
 
 class TestPrices:

@@ -629,19 +629,50 @@ class TestBudget:
             [chunks] = await clock.run(collect(stack.stream(a_request())))
             assert chunks[-1].is_final
 
-    async def test_a_stream_that_is_left_after_its_final_chunk_puts_back_too(self) -> None:
+    @pytest.mark.parametrize("wanted", ["has_content", "is_final"])
+    async def test_a_stream_that_its_reader_leaves_puts_back_too(self, wanted: str) -> None:
         clock = Clock()
         script: list[Any] = [ServerError("no"), deltas("42")] * 30
         stack = retrying(Scripted(*script), clock)
 
         async def read(stream: Any) -> None:
             async for chunk in stream:
-                if chunk.is_final:
+                if getattr(chunk, wanted):
                     break
             await stream.aclose()
 
         for _ in range(30):
             assert await clock.run(read(stack.stream(a_request()))) == [None]
+
+    async def test_a_stream_that_is_cancelled_in_the_middle_puts_nothing_back(self) -> None:
+        """It may have been cancelled because nothing came any more."""
+        clock = Clock()
+        stalling: list[Any] = [StreamChunk(text="It "), asyncio.CancelledError()]
+        stack = retrying(Scripted(ServerError("no"), stalling), clock)
+        [error] = await clock.run(collect(stack.stream(a_request())))
+        assert isinstance(error, asyncio.CancelledError)
+        assert sum(stack._paces[MODEL].take_retry() for _ in range(30)) == 19
+
+    @pytest.mark.parametrize("trouble", ["cancelled", "circuit", "gate"])
+    async def test_a_retry_that_was_never_made_is_given_back(self, trouble: str) -> None:
+        clock, provider = Clock(), Scripted(ServerError("no"))
+        stack = retrying(provider, clock)
+        pace = stack._paces[MODEL]
+        for _ in range(30):
+            context = CallContext()
+            context.admission = leave = Leave()
+            task = asyncio.ensure_future(stack.complete(a_request(context=context)))
+            await clock.settle()
+            if trouble == "cancelled":
+                task.cancel()
+            leave.withdrawn = trouble == "circuit"
+            pace.closed_until = clock.now + 1000 if trouble == "gate" else 0.0
+            [error] = await clock.run(task)
+            expected = {"cancelled": asyncio.CancelledError, "circuit": CircuitOpenError}
+            assert type(error) is expected.get(trouble, RateLimitError)
+            pace.closed_until = 0.0
+        assert provider.calls == 30
+        assert sum(pace.take_retry() for _ in range(30)) == 20
 
     async def test_a_429_that_is_followed_by_a_success_is_put_back_once(self) -> None:
         clock = Clock()
@@ -855,6 +886,29 @@ class TestStreams:
         assert isinstance(error, StreamInterruptedError)
         assert await outcome(clock, stack) == an_answer()
         assert clock.sleeps == [10.0]
+
+    async def test_a_429_that_the_adapter_tells_as_what_broke_the_stream_closes_it_too(
+        self,
+    ) -> None:
+        clock = Clock()
+        broken = StreamInterruptedError("broke off", retry_after=10.0)
+        broken.__cause__ = RateLimitError("no", retry_after=10.0)
+        stack = retrying(Scripted([StreamChunk(text="It "), broken], an_answer()), clock)
+        [(_, error)] = await clock.run(text_until_error(stack.stream(a_request())))
+        assert error is broken
+        assert await outcome(clock, stack) == an_answer()
+        assert clock.sleeps == [10.0]
+
+    @pytest.mark.parametrize("before", [[], [StreamChunk(text="It ")]])
+    async def test_what_is_no_chunk_is_an_error_with_its_entry(self, before: list[Any]) -> None:
+        clock, request = Clock(), a_request(context=CallContext())
+        stack = retrying(Scripted([*before, "is 42."]), clock)  # type: ignore[list-item]  # what a third party may do
+        [error] = await clock.run(collect(stack.stream(request)))
+        assert isinstance(error, ProviderError)
+        assert error.attempts == 1
+        assert request.context is not None
+        states = [entry.state for entry in request.context.entries]
+        assert states == ["estimated" if before else "unknown"]
 
 
 class TestLedger:

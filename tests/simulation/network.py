@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from aether.errors import AetherError, ProtocolError, ProviderConnectionError, RequestTimeoutError
 from aether.http.bodies import read_error_body
@@ -35,6 +37,8 @@ class Plan:
     """Seconds until it is there; half of it goes by before the server has it."""
     retry_after: float = 0.0
     """The seconds that a refusal names, however it spells them."""
+    retryable: bool | None = None
+    """Whether a refusal is one that may be tried again; `None` where that is not for it to say."""
     gulp: int = 1
     """So many writes come at once where the server does not pause between them."""
 
@@ -49,6 +53,14 @@ class Exchange:
     """`None` if it never reached the server."""
     open: bool = True
     """Whether it holds a connection."""
+
+
+class _Request(WireRequest):
+    """It is asked often what it says, and read once."""
+
+    @cached_property
+    def json(self) -> dict[str, Any]:
+        return super().json
 
 
 class Network:
@@ -91,7 +103,7 @@ class Network:
         check_address: object = None,
     ) -> AsyncGenerator[HTTPStream, None]:
         path = "/" + url.split("/", 3)[3]
-        request = WireRequest(method, path, headers, body or b"")
+        request = _Request(method, path, headers, body or b"")
         exchange = self._begin(request, headers[CALL_HEADER])
         writing: _Writing | None = None
         try:

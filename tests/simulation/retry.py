@@ -74,6 +74,7 @@ class Retries:
             current = call.admission == self._circuit.generation
             self._check(current, call, "was tried under an admission that has passed")
         call.attempts.append(Attempt(now))
+        call.must = "it is under way"
 
     def attempt_ended(self, call: Call, *, whole: bool, error: BaseException | None) -> None:
         """Settle what must follow. The layer learns of it after this, in the same step."""
@@ -84,8 +85,9 @@ class Retries:
         self._check(deadline is None or now <= deadline + EARLY, call, "went on past its deadline")
         sent = len(call.exchanges)
         self._check(sent == len(call.attempts), call, "made %s requests", sent)
-        if error is None or (whole and not isinstance(error, Exception)):
-            self._budget = min(BUDGET, self._budget + (10 * call.retries or 1))
+        left = isinstance(error, GeneratorExit) and attempt.content
+        if error is None or left or (whole and not isinstance(error, Exception)):
+            self._give_back(10 * call.retries or 1)
         if error is None or not isinstance(error, Exception):
             call.must = "it was over"
             return
@@ -106,6 +108,8 @@ class Retries:
         self, call: Call, response: LLMResponse | None, error: BaseException | None
     ) -> None:
         """Check that the call ended as its last attempt says, and tells how many there were."""
+        if call.must == "retry":  # it was not made
+            self._give_back(10)
         told = response.attempts if response is not None else getattr(error, "attempts", None)
         made = len(call.attempts)
         self._check(told in (None, made), call, "tells of %s attempts, not %s", told, made)
@@ -113,6 +117,9 @@ class Retries:
             self._check(call.must == "it was over", call, "ended well without an answer")
         elif isinstance(error, Exception) and (call.must == "retry" or not call.attempts):
             self._check(self._may_end(call, error), call, "ended untried with %r", error)
+
+    def _give_back(self, tenths: int) -> None:
+        self._budget = min(BUDGET, self._budget + tenths)
 
     def _next(self, call: Call, attempt: Attempt, error: ProviderError) -> str:
         deadline = call.context.deadline
@@ -136,7 +143,8 @@ class Retries:
         if served is None or (served.status or 0) < 400 or error.status != served.status:
             self._check(not error.retry_after, call, "was told %s by nobody", error.retry_after)
             return 0.0
-        asked = exchange.plan.retry_after
+        asked, better = exchange.plan.retry_after, exchange.plan.retryable
+        self._check(better in (None, error.retryable), call, "may be retried, or not: %r", error)
         said = error.retry_after or 0.0
         self._check(math.isclose(said, asked), call, "was told %s s, not %s", said, asked)
         return asked

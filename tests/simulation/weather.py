@@ -137,17 +137,20 @@ class Weather:
             self._refuse(plan, self._chance.choice(self._failures))
         elif draw < 0.6:
             word = self._chance.choice(("true", "false"))
-            fault = faults.status(500, b"{}", headers=[("x-should-retry", word)])
-            plan.faults.append(fault)
+            code = self._chance.choice((400, 500))
+            plan.retryable = word == "true"
+            plan.faults.append(faults.status(code, b"{}", headers=[("x-should-retry", word)]))
         else:
             spelt = self._chance.choice((None, *_ASKED))
             plan.retry_after = _ASKED[spelt] if spelt else 0.0
             code = self._chance.choice(_STATUSES)
+            plan.retryable = code in (408, 409, 425, 429) or code >= 500
             plan.faults.append(faults.status(code, b"<html>", retry_after=spelt))
 
     def _refuse(self, plan: Plan, failure: Failure) -> None:
         spelt = self._chance.choice((None, *_ASKED))
         plan.retry_after = _ASKED[spelt] if spelt else 0.0
+        plan.retryable = FAILURES[failure].default_retryable
         plan.faults.append(faults.refuse(failure, retry_after=spelt))
 
     def _break(self, plan: Plan) -> None:

@@ -48,10 +48,10 @@ class World:
         self.return_rate = chance.choice((0.0, 0.0, 0.0, 0.2, 0.2, 0.7))
         """How many users do one thing more when they are done with one."""
         self.weights = [
-            share * chance.choice((0.05, 1, 1, 4)) for share in (4, 4, 4, 4, 3, 2, 1, 1)
+            share * chance.choice((0.05, 1, 1, 4)) for share in (4, 4, 4, 4, 3, 2, 1, 2)
         ]
         """How often each kind of operation comes: no two seeds are about the same."""
-        protocols = chance.sample(list(PROTOCOLS), k=chance.choice((1, 1, 2)))
+        protocols = chance.sample(list(PROTOCOLS), k=chance.choice((1, 2)))
         if tuning.protocol is not None:
             protocols = [tuning.protocol]
         self.stacks = [self._build_stack(each, tuning) for each in protocols]

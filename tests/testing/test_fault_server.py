@@ -131,7 +131,9 @@ class TestScript:
         assert taken_apart(peer.data).body == written("Hi.", "anthropic")
 
     @pytest.mark.parametrize(
-        "item", [b"bytes", 7, None, {"a": 1}, ["Text.", 7], [faults.drop], (b"x",)], ids=repr
+        "item",
+        [b"bytes", 7, None, {"a": 1}, ["Text.", 7], [faults.drop], (b"x",)],
+        ids=["bytes", "number", "nothing", "mapping", "number in list", "function", "tuple"],
     )
     async def test_what_is_no_item_is_refused_at_once(self, item: Any) -> None:
         server = FaultServer()

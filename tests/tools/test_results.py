@@ -94,7 +94,7 @@ class Point(NamedTuple):
         ),
         (SecretStr("key"), '"**********"'),
     ],
-    ids=repr,
+    ids=lambda each: "memory" if isinstance(each, memoryview) else repr(each),
 )
 def test_a_value_has_a_text(value: Any, text: str) -> None:
     assert render_result(value) == text

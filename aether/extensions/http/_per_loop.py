@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 import weakref
@@ -40,7 +39,6 @@ class PerLoop(Generic[R]):
         self._lock = threading.Lock()
         self._kept: dict[asyncio.AbstractEventLoop, tuple[R, Keeper]] = {}
         self._closed = False
-        _made.add(self)
         weakref.finalize(self, _abandon, self._kept).atexit = False
 
     async def get(self) -> R:
@@ -57,12 +55,6 @@ class PerLoop(Generic[R]):
                 self._kept[loop] = kept = resource, keeper
             await keeper.__anext__()
         return kept[0]
-
-    def forget(self) -> None:
-        """In a forked process: the resources are the parent's, and so is their closing."""
-        self._lock = threading.Lock()
-        _left_alone.append(dict(self._kept))
-        self._kept.clear()
 
     def check_open(self) -> None:
         """`ClientClosedError` after `aclose`."""
@@ -81,20 +73,6 @@ class PerLoop(Generic[R]):
         async with contextlib.AsyncExitStack() as closing:  # one that fails keeps no other open
             for loop, (_, keeper) in kept:
                 closing.push_async_callback(_close_in, loop, keeper)
-
-
-_made: weakref.WeakSet[PerLoop[Any]] = weakref.WeakSet()
-_left_alone: list[object] = []
-"""What a parent process had open: to close it here would disturb it there."""
-
-
-def _forget_inherited() -> None:
-    for each in list(_made):
-        each.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_inherited)
 
 
 async def _keep(

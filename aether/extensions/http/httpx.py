@@ -10,7 +10,14 @@ import functools
 import os
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+)
 from contextlib import AbstractAsyncContextManager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
@@ -297,7 +304,33 @@ def _make_client(
         trust_env=trust_env,  # proxies; certificates that the environment names hold in any case
         verify=_tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
     )
+    # Private, and a test watches them: there is no public way to the pools of a client.
+    for transport in (
+        getattr(client, "_transport", None),
+        *getattr(client, "_mounts", {}).values(),
+    ):
+        pool: Any = getattr(transport, "_pool", None)
+        close = getattr(pool, "_close_connections", None)
+        if close is not None:
+            pool._close_connections = functools.partial(_close_all, close)  # noqa: SLF001 - see above
     return client
+
+
+async def _close_all(
+    close: Callable[[list[Any]], Coroutine[Any, Any, None]], connections: list[Any]
+) -> None:
+    """Close kept connections that have expired, even if who happens to do it is cancelled.
+
+    The pool has forgotten them by then: the rest of them would stay open.
+    """
+    if connections:
+        closing = asyncio.ensure_future(close(connections))
+        _closing.add(closing)
+        closing.add_done_callback(_closing.discard)
+        await asyncio.shield(closing)
+
+
+_closing: set[asyncio.Future[None]] = set()
 
 
 @functools.lru_cache(maxsize=4)

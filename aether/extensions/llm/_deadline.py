@@ -12,9 +12,12 @@ from typing import TypeVar
 
 from aether.errors import RequestTimeoutError
 
-__all__ = ["Deadline"]
+__all__ = ["DEADLINE", "Deadline"]
 
 T = TypeVar("T")
+
+DEADLINE = "deadline"
+"""The `kind` of the error of a deadline that has come."""
 
 
 class Deadline:
@@ -80,4 +83,4 @@ class _Limited(AsyncIterator[T]):
 
 
 def _time_is_up() -> RequestTimeoutError:
-    return RequestTimeoutError("The call's deadline has come.", kind="deadline")
+    return RequestTimeoutError("The call's deadline has come.", kind=DEADLINE)

@@ -16,7 +16,7 @@ class Pace:
     """Keeps the calls to one model from starting too early, and from being retried too often.
 
     The gate is closed until a time that a server named. The budget holds at most `RETRY_BUDGET`
-    retries: each takes one, and a call that succeeds puts back what it took, or a tenth of a
+    retries: each takes one, and a call that was served puts back what it took, or a tenth of a
     retry if it took none. Threads may share it.
     """
 
@@ -58,8 +58,13 @@ class Pace:
             self._tenths -= 10
             return True
 
+    def give_back(self) -> None:
+        """A retry that was taken was not made."""
+        with self._lock:
+            self._tenths = min(RETRY_BUDGET * 10, self._tenths + 10)
+
     def put_back(self, retries: int) -> None:
-        """A call has succeeded that took so many."""
+        """A call that took so many was served."""
         if self._tenths < RETRY_BUDGET * 10:
             with self._lock:
                 self._tenths = min(RETRY_BUDGET * 10, self._tenths + (retries * 10 or 1))

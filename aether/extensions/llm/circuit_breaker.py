@@ -27,6 +27,7 @@ from aether.errors import (
     RequestTimeoutError,
     StreamInterruptedError,
 )
+from aether.extensions.llm._deadline import DEADLINE
 from aether.llm.contracts import LLMProvider
 from aether.llm.failures import translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
@@ -42,8 +43,6 @@ CircuitState = Literal["closed", "open", "half_open"]
 
 JITTER = 0.1
 """By up to this part a longer pause is shortened at random: clients must not return together."""
-DEADLINE = "deadline"
-"""The `kind` of what the call's own deadline has ended."""
 PROBE_SECONDS = 1.0
 """When to come back while a probe is under way: its end cannot be known."""
 

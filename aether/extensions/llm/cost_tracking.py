@@ -85,7 +85,10 @@ class CostTrackingProvider(ProviderWrapper):
         request, context, first, started = call
         if not isinstance(answer, LLMResponse | StreamChunk):
             answer = None  # a third party may return anything
-        if len(context.entries) == first and (answer is not None or not context.accounted):
+        entries = context.entries[first:]
+        if (not entries and not context.accounted) or (
+            answer is not None and all(map(_brought_nothing, entries))
+        ):
             record_attempt(
                 context,
                 request,
@@ -106,9 +109,14 @@ class _Call(NamedTuple):
     started: float
 
 
-def _answer(last: StreamChunk | None) -> LLMResponse | StreamChunk | None:
-    """What a stream came back with: nothing, if its last chunk is not final."""
-    if last is None or not last.is_final:
+def _brought_nothing(entry: LedgerEntry) -> bool:
+    """Whether an answer is of another attempt: of a provider that some layer has fallen back to."""
+    return entry.error is not None and entry.state != "exact"
+
+
+def _answer(last: object) -> LLMResponse | StreamChunk | None:
+    """What a stream came back with: nothing, if its last chunk is not final, or is no chunk."""
+    if not isinstance(last, StreamChunk) or not last.is_final:
         return None
     return last.response or last
 
@@ -161,11 +169,11 @@ class Usage:
         """What was billed differs from `total_cost_usd` by no more than this, in US dollars.
 
         Almost always it is less, and mostly by far: each count that a provider did not report is
-        taken at the most that it can be. That is for input a token for each byte of the request,
-        or 2,097,152 where it holds a document or `extra_body`; for output, which may have been
-        reasoning or have been written after a stream was left, `max_tokens`, or 131,072 where none
-        was set; all at the model's dearest price for such tokens. It is 0 where `is_exact`. Models
-        without a known price are left out.
+        taken at the most that it can be. That is for input a token for each byte of the request, or
+        2,097,152 where it holds a document, `extra_body` or no JSON; for output, which may have
+        been reasoning or have been written after a stream was left, `max_tokens`, or 131,072 where
+        none was set; all at the model's dearest price for such tokens. It is 0 where `is_exact`.
+        Models without a known price are left out.
         """
         return float(self._tally.costs().uncertain)
 

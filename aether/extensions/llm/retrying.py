@@ -15,13 +15,12 @@ from functools import partial
 
 from aether.errors import (
     AetherError,
-    CircuitOpenError,
     ProviderError,
     RateLimitError,
     RequestTimeoutError,
     StreamInterruptedError,
 )
-from aether.extensions.llm._deadline import Deadline
+from aether.extensions.llm._deadline import DEADLINE, Deadline
 from aether.extensions.llm._pacing import Pace
 from aether.llm.accounting import record_attempt, written_beside_text
 from aether.llm.call import CallContext
@@ -51,7 +50,7 @@ class RetryingProvider(ProviderWrapper):
 
     One deadline, `context.deadline`, holds for all attempts and the waiting together. No attempt
     starts after it, and one that is under way when it comes is cancelled: that is a
-    `RequestTimeoutError` whose `kind` is `deadline`.
+    `RequestTimeoutError` whose `kind` is `deadline`, unless a stream's final chunk was there.
 
     In a stream all before the first content (text, reasoning, a piece of a tool call) may be tried
     again. After it nothing is: the caller gets the error, whose `partial` holds the text so far.
@@ -62,9 +61,9 @@ class RetryingProvider(ProviderWrapper):
     together start within `base_delay` of each other.
 
     Retries to one model draw on a budget, so that an outage is not made worse by them: 20, of which
-    each retry takes one. A call that succeeds puts back what it took, or 0.1 if it took nothing,
-    never above 20. So n calls in a total outage make at most n + 20 attempts. When nothing is left
-    the first error is raised.
+    each retry takes one. A call that succeeds, or a stream that its reader leaves after its first
+    content, puts back what it took, or 0.1 if it took nothing, never above 20. So n calls in a
+    total outage make at most n + 20 attempts. When nothing is left the first error is raised.
 
     Cancelling a call ends its waiting and its attempt at once. `provider` is the name for messages;
     `clock` is monotonic, in seconds, as is `context.deadline`; `random` gives 0 to 1; `sleep` and
@@ -146,13 +145,16 @@ class RetryingProvider(ProviderWrapper):
                         yield last if last.response is None else call.told_in_chunk(last)
                 self._check_ended(call, last)
             except BaseException as error:
-                answer = last if last is not None and last.is_final else None
+                answer = last if isinstance(last, StreamChunk) and last.is_final else None
                 characters = beside + sum(map(len, pieces))
                 self._record(call, answer=answer, error=error, characters=characters)
                 if not isinstance(error, Exception):
-                    if answer is not None:
+                    if answer is not None or (begun and isinstance(error, GeneratorExit)):
                         call.pace.put_back(call.retries)
                     raise
+                if answer is not None and _is_of_deadline(error):  # it was whole before that came
+                    call.pace.put_back(call.retries)
+                    return
                 if begun:
                     self._raise_broken(call, error, "".join(pieces))
                 self._plan_retry(call, error)
@@ -169,15 +171,18 @@ class RetryingProvider(ProviderWrapper):
 
     async def _start_attempt(self, call: _Call) -> None:
         """Wait for what is to be waited for, and ask the breaker whether it still agrees."""
-        if call.delay is not None or call.pace.closed_until:
-            await self._wait(call)
         admission = call.context.admission
         try:
+            if call.delay is not None or call.pace.closed_until:
+                await self._wait(call)
             call.deadline.check()
             if admission is not None:
                 admission.check()
-        except (CircuitOpenError, RequestTimeoutError) as error:
-            call.final(error)
+        except BaseException as error:
+            if call.attempts:
+                call.pace.give_back()
+            if isinstance(error, AetherError):
+                call.final(error)
             raise
         call.attempts += 1
         call.entries = len(call.context.entries)
@@ -199,7 +204,7 @@ class RetryingProvider(ProviderWrapper):
             left = gate - self._clock()
             if left > 0:
                 if left > patience or left >= call.deadline.left():
-                    raise call.final(self._held_back(call, left))
+                    raise self._held_back(call, left)
                 patience -= left
                 await self._wait_at_gate(call, left)
             pace.reopen(gate)
@@ -268,7 +273,8 @@ class RetryingProvider(ProviderWrapper):
 
     def _close_gate(self, call: _Call, error: ProviderError) -> None:
         seconds = _seconds_asked(error)
-        if seconds and isinstance(error, RateLimitError):
+        said = error.__cause__ if isinstance(error, StreamInterruptedError) else error
+        if seconds and isinstance(said, RateLimitError):
             call.gate = self._clock() + min(seconds, LONGEST_GATE_SECONDS)
             call.pace.close(call.gate)
 
@@ -364,6 +370,10 @@ class _Call:
 def _note(error: AetherError, note: str) -> None:
     if note not in getattr(error, "__notes__", ()):  # the same error may be raised many times
         error.add_note(note)
+
+
+def _is_of_deadline(error: Exception) -> bool:
+    return isinstance(error, RequestTimeoutError) and error.kind == DEADLINE
 
 
 def _seconds_asked(error: ProviderError) -> float:

@@ -43,8 +43,9 @@ ROWS = [
     Row(
         "H7",
         "`Retry-After` beyond two minutes, or beyond the call's deadline",
-        "The error is raised at once and carries `retry_after`. So do further calls to that model, "
-        "without a request, until the time has come or an hour has passed.",
+        "The error is raised at once and carries `retry_after`. Further calls to that model fail "
+        "in the same way, without a request, while they would have to wait as long as that; with "
+        "less left they wait. After an hour they are sent, whatever was asked for.",
     ),
     Row(
         "H8",

@@ -222,19 +222,14 @@ class ChatAssembly:
         return chunks
 
     def _add_delta(self, delta: dict[str, Any]) -> Sequence[StreamChunk]:
-        if delta.get("audio"):  # its last piece, with its expiry alone, comes after the finish
-            spoken = self._sound.add(delta["audio"], self._source)
-            if spoken:
-                self._spoken.append(spoken)
-        else:
-            spoken = ""
         if self._finish is not None:
             self._drop(delta)
-            return [StreamChunk(spoken)] if spoken else ()
+            return self._speak(delta)
         content = delta.get("content")
+        plain = len(delta) == 1 and type(content) is str and self._splitter is None
         if isinstance(content, list) or self._parts:
             self._note(content)
-        elif len(delta) == 1 and type(content) is str and self._splitter is None:
+        elif plain and not self._spoken:
             if not content:
                 return ()
             self._text.append(content)
@@ -260,8 +255,23 @@ class ChatAssembly:
         if not pieces and delta.get(OLD_CALL):
             pieces = [{"index": 0, "function": delta[OLD_CALL]}]
         calls = [self._add_call(expect(call, dict, "tool call", self._source)) for call in pieces]
-        said = [StreamChunk(spoken)] if spoken else []
-        return [*said, *self._deltas(text, reasoning), *calls]
+        if text and self._spoken:  # what is spoken stands behind what is written
+            raise self._source.error(
+                ProtocolError,
+                f"{self._source.provider} went on to write after it had begun to speak.",
+            )
+        spoken = self._speak(delta)
+        return [*self._deltas(text, reasoning), *spoken, *calls]
+
+    def _speak(self, delta: dict[str, Any]) -> list[StreamChunk]:
+        """What is said aloud. Its last piece, with its expiry alone, comes after the finish."""
+        if not delta.get("audio"):
+            return []
+        said = self._sound.add(delta["audio"], self._source)
+        if not said:
+            return []
+        self._spoken.append(said)
+        return [StreamChunk(said)]
 
     def _note(self, content: Any) -> None:
         """Keep content as it came, once it has come as a list."""
