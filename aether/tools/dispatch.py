@@ -123,17 +123,24 @@ def _own_copy(call: ToolInvocation) -> ToolInvocation:
 async def _pass_through(
     layer: ToolMiddleware, following: NextHandler, limit: int, call: ToolInvocation
 ) -> ToolResult:
-    trusted = call.tool is not None and call.tool.trusted
+    untrusted = call.tool is None or not call.tool.trusted
+
+    async def follow(call: ToolInvocation, /) -> ToolResult:
+        nonlocal untrusted
+        result = await following(call)
+        untrusted = untrusted or result.untrusted  # a text made of it stays what it is
+        return result
+
     try:
-        answer: object = await layer(call, following)
+        answer: object = await layer(call, follow)
     except asyncio.CancelledError:
         if _is_cancelled():
             raise
         return _failure(call, "CancelledError", "the call was cancelled by middleware")
     except Exception as error:  # noqa: BLE001 - told in the result
-        return _failure(call, type(error).__name__, _message(error), untrusted=not trusted)
+        return _failure(call, type(error).__name__, _message(error), untrusted=untrusted)
     if isinstance(answer, str):
-        return _success(call, bounded(answer, limit), value=answer, untrusted=not trusted)
+        return _success(call, bounded(answer, limit), value=answer, untrusted=untrusted)
     if isinstance(answer, ToolResult):
         return answer.model_copy(update={"content": bounded(answer.content, limit)})
     return _failure(

@@ -12,6 +12,7 @@ import importlib
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,7 @@ def rows(area: str) -> list[Row]:
     return sorted(found, key=lambda row: (row.id[0], int(row.id[1:])))
 
 
+@cache
 def shown_by() -> dict[str, list[tuple[Path, str]]]:
     """The tests of each row: file and name."""
     found: dict[str, list[tuple[Path, str]]] = {}

@@ -33,6 +33,7 @@ from tests.faults.aftermath import Aftermath
 from tests.faults.exchanges import (
     HELLO,
     MODEL,
+    PROTOCOLS,
     Way,
     both_ways,
     call,
@@ -201,9 +202,12 @@ async def test_a_slow_reader_holds_the_server_back_and_little_is_kept_for_him(
 
 
 @pytest.mark.row("S11")
-@each_protocol
 @each_transport
-@pytest.mark.parametrize("piece", [b"x" * 65536, b"data: x\n" * 8192], ids=["no line", "lines"])
+@pytest.mark.parametrize(
+    ("protocol", "piece"),
+    [*((protocol, b"x" * 65536) for protocol in PROTOCOLS), ("openai", b"data: x\n" * 8192)],
+    ids=[*PROTOCOLS, "lines"],
+)
 async def test_an_event_without_end_is_given_up_at_its_limit(
     protocol: str, transport: str, piece: bytes, aftermath: Aftermath
 ) -> None:

@@ -9,7 +9,7 @@ from tests.faults.exchanges import each_transport
 from tests.faults.many_streams import Crowd, ask_all, leave_all
 
 STREAMS = 200
-CHUNKS = 20
+CHUNKS = 12
 
 
 @pytest.mark.row("N18", "N13")

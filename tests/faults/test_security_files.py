@@ -155,7 +155,7 @@ def test_a_system_s_state_is_refused_wherever_it_is_mounted(
     monkeypatch.setattr(file_tool, "_MOUNTS", mounts)
     mounts.write_text(line.format(os.major(device), os.minor(device), root, "ext4"))
     assert read_file("notes/today.txt") == "today"
-    for kind in ("proc", "sysfs", "debugfs", "cgroup2"):
+    for kind in ("proc", "sysfs", "debugfs", "cgroup", "cgroup2", "pstore", "binfmt_misc"):
         mounts.write_text(line.format(os.major(device), os.minor(device), root, kind))
         with pytest.raises(ToolError, match="system's own state"):
             read_file("notes/today.txt")

@@ -338,6 +338,24 @@ class TestWhereACallComesFrom:
         await client(watching, cleaning).ask(prompt, tools=[*tools, damage.send_money])
         assert not watching.of("send_money").after_untrusted
 
+    @pytest.mark.parametrize("fails", [False, True])
+    async def test_what_middleware_makes_of_an_untrusted_result_stays_so(self, fails: bool) -> None:
+        def forward() -> ToolResult:
+            """Pass a page on, which a tool that is trusted says is none of its own words."""
+            return ToolResult(tool_call_id="", name="", content=ATTACK, untrusted=True)
+
+        async def as_text(call: ToolInvocation, next: NextHandler) -> str:
+            result = await next(call)
+            if fails:
+                raise ToolError(result.content)
+            return result.content
+
+        call = ToolCall("1", "forward", {})
+        tools = [build_tool(forward, trusted=True)]
+        result = await dispatch_tool(call, tools=tools, middleware=[as_text])
+        assert ATTACK in result.content
+        assert result.untrusted
+
     async def test_one_untrusted_result_among_trusted_ones_counts(self, damage: Damage) -> None:
         def clock() -> str:
             """Tell the time."""

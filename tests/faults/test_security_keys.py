@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from aether import Aether, Message, ProviderConfig
 from aether.errors import AetherError, ConfigurationError, InputError, ToolError
+from aether.extensions.llm.anthropic import AnthropicProvider
 from aether.extensions.llm.fake import FakeProvider
+from aether.extensions.llm.gemini import GeminiProvider
 from aether.extensions.llm.openai import OpenAIProvider
+from aether.extensions.llm.openai_compatible import OpenAICompatibleProvider
 from aether.extensions.memory import InMemorySessionStore
-from aether.llm.contracts import AudioPart, LLMRequest, LLMResponse, ToolCall
+from aether.llm.contracts import AudioPart, ContentPart, FilePart, LLMRequest, LLMResponse, ToolCall
 from aether.testing import FaultServer, faults
 from aether.tools import Tool
 from tests.faults.aftermath import KEY, Aftermath
@@ -375,6 +378,148 @@ async def test_opaque_state_is_bound_to_its_host(
     sent = json.dumps(transport.calls[-1].body)
     assert ("gAAAA-opaque" in sent) is goes
     assert "It is 42." in sent
+
+
+SIGNED: dict[str, tuple[Any, Any]] = {
+    "anthropic": (
+        AnthropicProvider,
+        {
+            "model": "m",
+            "stop_reason": "tool_use",
+            "container": {"id": "gAAAA-opaque"},
+            "content": [
+                {"type": "thinking", "thinking": "Hm.", "signature": "gAAAA-opaque"},
+                {"type": "text", "text": "It is 42."},
+                {"type": "tool_use", "id": "c1", "name": "look_up", "input": {}},
+            ],
+        },
+    ),
+    "gemini": (
+        GeminiProvider,
+        {
+            "candidates": [
+                {
+                    "finishReason": "STOP",
+                    "content": {
+                        "role": "model",
+                        "parts": [
+                            {"text": "It is 42.", "thoughtSignature": "gAAAA-opaque"},
+                            {
+                                "functionCall": {"name": "look_up", "args": {}},
+                                "thoughtSignature": "gAAAA-opaque",
+                            },
+                        ],
+                    },
+                }
+            ]
+        },
+    ),
+    "gemini, calls alone": (
+        GeminiProvider,
+        {
+            "candidates": [
+                {
+                    "finishReason": "STOP",
+                    "content": {
+                        "role": "model",
+                        "parts": [
+                            {"text": "It is 42."},
+                            {
+                                "functionCall": {"name": "look_up", "args": {}, "id": "gAAAA"},
+                                "thoughtSignature": "gAAAA-opaque",
+                            },
+                        ],
+                    },
+                }
+            ]
+        },
+    ),
+}
+
+
+@pytest.mark.row("X16")
+@pytest.mark.parametrize("vendor", SIGNED)
+@pytest.mark.parametrize(
+    ("first", "second", "goes"),
+    [
+        (None, None, True),
+        ("https://llm.example", "https://llm.example", True),
+        ("https://llm.example", "https://LLM.example:8443/other", True),
+        ("https://llm.example", "https://other.example", False),
+        ("https://llm.example", None, False),
+        (None, "https://llm.example", False),
+    ],
+)
+async def test_signed_thoughts_are_bound_to_their_host(
+    vendor: str, first: str | None, second: str | None, goes: bool
+) -> None:
+    made_by_class, body = SIGNED[vendor]
+    transport = ScriptedTransport()
+    asked = [Message("user", "hi")]
+    made: list[Message] = []
+    for base_url in (first, second):
+        transport.answers_json(body)
+        provider = made_by_class(KEY, "m", base_url=base_url, transport=transport)
+        response = await provider.complete(LLMRequest([*asked, *made]))
+        kept = Message.model_validate_json(response.message.model_dump_json())
+        made = [kept, Message("tool", "42", tool_call_id=kept.tool_calls[0].id)]
+    sent = json.dumps(transport.calls[-1].body)
+    assert ("gAAAA-opaque" in sent) is goes
+    assert "It is 42." in sent
+    assert '"host"' not in sent
+    assert "llm.example" not in sent
+
+
+@pytest.mark.row("X16")
+@pytest.mark.parametrize(
+    ("vendor", "first", "second", "goes"),
+    [
+        ("deepseek", None, None, True),
+        ("deepseek", ONE, ONE, True),
+        ("deepseek", ONE, None, False),
+        ("deepseek", None, ONE, False),
+        ("deepseek", ONE, ANOTHER, False),
+        ("ollama", None, ONE, False),
+    ],
+)
+async def test_state_of_a_named_server_is_bound_to_another_host_that_takes_its_place(
+    vendor: str, first: str | None, second: str | None, goes: bool
+) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    said = {"role": "assistant", "content": "It is 42.", "reasoning_content": "gAAAA-opaque"}
+    body = {
+        "model": "m",
+        "choices": [{"finish_reason": "tool_calls", "message": {**said, "tool_calls": [call]}}],
+    }
+    transport = ScriptedTransport()
+    asked = [Message("user", "hi")]
+    made: list[Message] = []
+    for base_url in (first, second):
+        transport.answers_json(body)
+        provider = OpenAICompatibleProvider(
+            KEY, "m", vendor=vendor, base_url=base_url, transport=transport
+        )
+        kept = (await provider.complete(LLMRequest([*asked, *made]))).message
+        made = [kept, Message("tool", "42", tool_call_id="c1")]
+    sent = json.dumps(transport.calls[-1].body)
+    assert ("gAAAA-opaque" in sent) is goes
+    assert "It is 42." in sent
+
+
+@pytest.mark.row("X16")
+@pytest.mark.parametrize("base_url", [None, "https://llm.example"])
+async def test_what_a_user_adds_for_a_provider_is_bound_to_no_host(base_url: str | None) -> None:
+    transport = ScriptedTransport()
+    transport.answers_json(SIGNED["gemini"][1])
+    film, added = "https://films.example/a.mp4", {"fps": 5}
+    parts: list[ContentPart] = [
+        FilePart(url=film, provider_state={"gemini": {"videoMetadata": {**added}}}),
+        FilePart(url=film, provider_state={"gemini": {"videoMetadata": {**added}, "host": "x"}}),
+    ]
+    provider = GeminiProvider(KEY, "m", base_url=base_url, transport=transport)
+    await provider.complete(LLMRequest([Message("user", parts)]))
+    sent = transport.calls[0].body["contents"][0]["parts"]
+    assert ["videoMetadata" in part for part in sent] == [True, False]
 
 
 @pytest.mark.row("X16")

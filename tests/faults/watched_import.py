@@ -82,7 +82,7 @@ def deeds() -> int:
 
 def main(what: str) -> None:
     global watching  # noqa: PLW0603 - the hook cannot be taken away
-    for name in THIRD_PARTIES:
+    for name in () if what == "deeds" else THIRD_PARTIES:
         importlib.import_module(name)
     os.environ.__class__ = Watched
     sys.addaudithook(hook)

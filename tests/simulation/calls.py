@@ -89,6 +89,8 @@ class Operation:
     """The deltas that its user read."""
     known: list[str] = field(default_factory=list)
     """The tags of the turns that had come back when this one was asked for."""
+    misplaced: bool = False
+    """Whether its turn stands behind others than those that it was computed from."""
     store_faults: int = 0
     """How often the store failed it."""
     kept: Any = None

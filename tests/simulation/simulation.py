@@ -98,7 +98,7 @@ async def _run(world: World) -> None:
     await asyncio.sleep(LONG)
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     world.judge.check(not tasks, "I14: tasks are left: %s", tasks)
-    world.hearing.check()
+    world.hearing.check(slow=world.slow)
     world.turns.check_order()
     for stack in world.stacks:
         check_ledger(world.judge, stack.usage, stack.calls.values())

@@ -89,8 +89,9 @@ class Turns:
         seen = _without_system(texts(calls[0].request.messages))[:-1]
         same = old == seen or (self._shared and old[: len(seen)] == seen)
         # A store that compares lengths cannot tell turns that were cleared from as many new ones.
-        mistaken = len(old) == len(seen) and self.shrunk_at[session] >= calls[0].started
-        self._check(same or (mistaken and self._shared), operation, "answered another history")
+        cleared = len(old) == len(seen) and self.shrunk_at[session] >= calls[0].started
+        operation.misplaced = not same and cleared and self._shared
+        self._check(same or operation.misplaced, operation, "answered another history")
         said = " ".join(text for role, text in seen if role == "user")
         missed = [tag for tag in operation.known if f"[{tag}]" not in said]
         missed = [tag for tag in missed if tag not in self._gone]
@@ -110,9 +111,9 @@ class Turns:
         elif operation.crashed or said_so:
             self._check(count <= 1, operation, "is stored %s times", count)
         elif count:
-            behind = self._shared and stored[-1] != operation.tag
+            others = operation.misplaced or (self._shared and stored[-1] != operation.tag)
             excused = operation.outcome in ("cancelled", "timeout") and (
-                not can_take_back or operation.store_faults or behind
+                not can_take_back or operation.store_faults or others
             )
             self._check(excused, operation, "ended with %s, but is stored", operation.outcome)
 

@@ -46,7 +46,9 @@ class AnthropicProvider:
         timeout: float | Timeout | None = None,
     ) -> None:
         base_url = _without_version(base_url) if base_url else _BASE_URL
-        if _host(base_url) == _host(_BASE_URL):
+        host = _host(base_url)
+        state_host = host if host != _host(_BASE_URL) else None
+        if state_host is None:
             api_key = (
                 api_key
                 or config.environment("ANTHROPIC_API_KEY")
@@ -62,11 +64,14 @@ class AnthropicProvider:
             provider=PROVIDER,
             base_url=base_url,
             api_key=api_key or None,
+            state_host=state_host,
             transport=transport,
             timeout=timeout,
         )
         self.base_url = endpoint.base_url
-        self._exchange = Exchange(endpoint, MessagesCodec(), self.default_model)
+        self._exchange = Exchange(
+            endpoint, MessagesCodec(state_host=state_host), self.default_model
+        )
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         """One answer; one request, unless the server pauses in between. Cancelling it closes the
@@ -98,8 +103,8 @@ def _without_version(url: str) -> str:
     return parts._replace(path=path).geturl()
 
 
-def _host(url: str) -> str | None:
+def _host(url: str) -> str:
     try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
+        return urlsplit(url).hostname or ""
+    except ValueError:  # the endpoint says what is wrong with it
+        return ""

@@ -60,7 +60,9 @@ class GeminiProvider:
             raise ConfigurationError(
                 f"api_version is a version of the Gemini API, such as 'v1beta', not {version!r}."
             )
-        if _is_google(base_url):
+        host = _host(base_url)
+        state_host = None if _is_google(host) else host
+        if state_host is None:
             api_key = (
                 api_key
                 or config.environment("GEMINI_API_KEY")
@@ -78,11 +80,13 @@ class GeminiProvider:
             base_url=base_url,
             api_key=api_key or None,
             key_header="x-goog-api-key",
+            state_host=state_host,
             transport=transport,
             timeout=timeout,
         )
         self.base_url = endpoint.base_url
-        self._exchange = Exchange(endpoint, GeminiCodec(version), self.default_model)
+        codec = GeminiCodec(version, state_host=state_host)
+        self._exchange = Exchange(endpoint, codec, self.default_model)
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         """One answer, usually to one request. Cancelling it closes the connection at once."""
@@ -147,9 +151,12 @@ def _without_version(base_url: str) -> tuple[str, str | None]:
     return base_url, None
 
 
-def _is_google(base_url: str) -> bool:
+def _host(base_url: str) -> str:
     try:
-        host = urlsplit(base_url).hostname or ""
+        return urlsplit(base_url).hostname or ""
     except ValueError:  # the endpoint says what is wrong with it
-        return False
+        return ""
+
+
+def _is_google(host: str) -> bool:
     return host == "googleapis.com" or host.endswith(".googleapis.com")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from aether.config import environment
@@ -47,6 +48,9 @@ class OpenAICompatibleProvider:
                 f"{row.name} has no common address. Set {prefix}_BASE_URL or pass base_url=."
             )
         base_url = _completed(base_url, row.base_url)
+        host = _host(base_url)
+        if row.base_url is None or host != _host(row.base_url):
+            row = replace(row, state_host=host)
         if row.key_required and (row.base_url is None or _is_at(base_url, row.base_url)):
             api_key = api_key or environment(f"{prefix}_API_KEY")
             if not api_key:
@@ -61,6 +65,7 @@ class OpenAICompatibleProvider:
             query=row.query,
             api_key=api_key or None,
             key_header=row.key_header,
+            state_host=row.state_host,
             transport=transport,
             timeout=timeout,
         )
@@ -85,6 +90,13 @@ class OpenAICompatibleProvider:
             f"OpenAICompatibleProvider(vendor={self.vendor!r}, "
             f"default_model={self.default_model!r}, base_url={self.base_url!r})"
         )
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # the endpoint says what is wrong with it
+        return ""
 
 
 def _is_at(url: str, own: str) -> bool:

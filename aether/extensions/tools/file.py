@@ -25,7 +25,11 @@ __all__ = ["read_file"]
 
 _KERNEL_FOLDERS = (Path("/proc"), Path("/sys"))
 """Their "files" are the state of processes: /proc/self/environ holds every key."""
-_KERNEL_SYSTEMS = {"proc", "sysfs", "debugfs", "tracefs", "securityfs", "configfs", "cgroup2"}
+_KERNEL_SYSTEMS = {
+    *("proc", "sysfs", "debugfs", "tracefs", "securityfs", "configfs", "cgroup", "cgroup2"),
+    *("bpf", "binfmt_misc", "efivarfs", "fusectl", "mqueue", "nfsd", "pstore", "resctrl"),
+    *("rpc_pipefs", "selinuxfs", "smackfs"),
+}
 _MOUNTS = Path("/proc/self/mountinfo")
 """Where Linux says what is mounted where: proc(5). Nobody says that /proc is at /proc alone."""
 

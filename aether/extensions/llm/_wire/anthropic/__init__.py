@@ -11,6 +11,7 @@ from aether.extensions.llm._wire.anthropic.state import PROVIDER, is_resumable
 from aether.extensions.llm._wire.anthropic.stream import MessagesAssembly
 from aether.extensions.llm._wire.codec import Rendered
 from aether.extensions.llm._wire.errors import Source
+from aether.extensions.llm._wire.host_state import only_own
 from aether.extensions.llm._wire.structured import OutputMode
 from aether.llm.messages import LLMRequest, LLMResponse
 from aether.llm.profiles import profile_for
@@ -21,9 +22,16 @@ PATH = "/v1/messages"
 
 
 class MessagesCodec:
-    """The Messages API, for any model."""
+    """The Messages API, for any model.
+
+    `state_host` is the server that opaque state is bound to, if it is not Anthropic's.
+    """
+
+    def __init__(self, *, state_host: str | None = None) -> None:
+        self._state_host = state_host
 
     def render(self, request: LLMRequest, *, model: str, stream: bool) -> Rendered:
+        request = only_own(request, PROVIDER, self._state_host)
         native = self.output_mode(request, model) == "native"
         body = render_request(request, model=model, stream=stream, native_output=native)
         return Rendered(PATH, body, {"anthropic-version": version(body)})

@@ -15,6 +15,7 @@ from aether.errors import ProtocolError
 from aether.extensions.llm._wire.anthropic.state import state_of
 from aether.extensions.llm._wire.anthropic.usage import parse_usage
 from aether.extensions.llm._wire.errors import Source, reported_error
+from aether.extensions.llm._wire.host_state import kept_state
 from aether.extensions.llm._wire.reading import decode, expect, listed
 from aether.llm.messages import FinishReason, LLMResponse, Message, ToolCall, new_call_id
 
@@ -56,7 +57,10 @@ class Answer(NamedTuple):
         state = state_of(self._content_with(calls), self.container) if whole else {}
         if state:
             made["message"] = Message(
-                role="assistant", content=text, tool_calls=calls, provider_state=state
+                role="assistant",
+                content=text,
+                tool_calls=calls,
+                provider_state=kept_state(state, source),
             )
         return LLMResponse(
             text=text,

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from aether.llm.content import ProviderState
 from aether.llm.messages import Message, ToolCall
 
 __all__ = [
@@ -36,17 +35,17 @@ _OWN_TYPES = ("text", "tool_use", *THINKING_TYPES)
 Block = dict[str, Any]
 
 
-def state_of(content: Sequence[Block], container: str | None = None) -> ProviderState:
-    """The entry for a message's `provider_state`; empty if its text and calls say it all.
+def state_of(content: Sequence[Block], container: str | None = None) -> dict[str, Any]:
+    """The state that a message keeps for Anthropic; empty if its text and calls say it all.
 
     `container` is where the server's code ran: what goes on there must name it.
     """
-    state: ProviderState = {}
+    state: dict[str, Any] = {}
     if [_bare(block) for block in content if is_said(block, unsigned=True)] != _plain(content):
         state["content"] = list(content)
     if container is not None:
         state["container"] = container
-    return {PROVIDER: state} if state else {}
+    return state
 
 
 class Echo(NamedTuple):

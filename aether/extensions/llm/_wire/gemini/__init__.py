@@ -11,6 +11,7 @@ from aether.errors import InputError
 from aether.extensions.llm._wire.codec import Rendered
 from aether.extensions.llm._wire.errors import Source
 from aether.extensions.llm._wire.gemini.echo import without_state
+from aether.extensions.llm._wire.gemini.parts import PROVIDER
 from aether.extensions.llm._wire.gemini.request import (
     can_follow_schema,
     continued_request,
@@ -18,25 +19,31 @@ from aether.extensions.llm._wire.gemini.request import (
 )
 from aether.extensions.llm._wire.gemini.response import parse_response
 from aether.extensions.llm._wire.gemini.stream import GeminiAssembly
+from aether.extensions.llm._wire.host_state import only_own
 from aether.extensions.llm._wire.structured import OutputMode
 from aether.llm.messages import LLMRequest, LLMResponse
 from aether.llm.profiles import profile_for
 
-__all__ = ["GeminiAssembly", "GeminiCodec", "without_state"]
+__all__ = ["PROVIDER", "GeminiAssembly", "GeminiCodec", "without_state"]
 
 _COLLECTIONS = ("models/", "tunedModels/", "publishers/", "projects/")
 
 
 class GeminiCodec:
-    """generateContent and streamGenerateContent, in one version of the API, such as `v1beta`."""
+    """generateContent and streamGenerateContent, in one version of the API, such as `v1beta`.
 
-    def __init__(self, api_version: str) -> None:
+    `state_host` is the server that opaque state is bound to, if it is not Google's.
+    """
+
+    def __init__(self, api_version: str, *, state_host: str | None = None) -> None:
         self._api_version = api_version
+        self._state_host = state_host
 
     def render(self, request: LLMRequest, *, model: str, stream: bool) -> Rendered:
         # Without `alt=sse` a stream is one JSON array.
         method = "streamGenerateContent?alt=sse" if stream else "generateContent"
         path = f"/{self._api_version}/{_resource(model)}:{method}"
+        request = only_own(request, PROVIDER, self._state_host)
         return Rendered(path, render_request(request, profile_for(model), stream=stream))
 
     def parse(self, body: bytes, *, source: Source) -> LLMResponse:

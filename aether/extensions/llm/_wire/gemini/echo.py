@@ -20,8 +20,9 @@ from aether.extensions.llm._wire.gemini.parts import (
     content_part,
     state_of,
 )
+from aether.extensions.llm._wire.host_state import restated
 from aether.extensions.llm._wire.media import Media, base64_of
-from aether.llm.content import AudioPart, ContentPart, FilePart, ImagePart, ReasoningPart, TextPart
+from aether.llm.content import ContentPart, TextPart
 from aether.llm.messages import LLMRequest, Message, ToolCall
 
 __all__ = ["FOREIGN_SIGNATURE", "PartsKept", "neutral_parts", "recalled_parts", "without_state"]
@@ -169,27 +170,10 @@ def _media_in(content: list[ContentPart]) -> Iterator[Media]:
 
 
 def _forgetful(message: Message) -> Message:
-    changes: dict[str, Any] = {}
-    if PROVIDER in message.provider_state:
-        changes["provider_state"] = _others(message.provider_state)
-    if any(PROVIDER in call.provider_state for call in message.tool_calls):
-        changes["tool_calls"] = [
-            call.model_copy(update={"provider_state": _others(call.provider_state)})
-            for call in message.tool_calls
-        ]
-    content = message.content
-    if message.role == "assistant" and not isinstance(content, str):
-        stateful = (TextPart, ReasoningPart, ImagePart, AudioPart, FilePart)
-        changes["content"] = [
-            part.model_copy(update={"provider_state": _others(part.provider_state)})
-            if isinstance(part, stateful) and PROVIDER in part.provider_state
-            else part
-            for part in content
-        ]
-        if all(a is b for a, b in zip(changes["content"], content, strict=True)):
-            del changes["content"]
-    return message.model_copy(update=changes) if changes else message
+    return restated(message, _others) if message.role == "assistant" else message
 
 
 def _others(provider_state: dict[str, Any]) -> dict[str, Any]:
+    if PROVIDER not in provider_state:
+        return provider_state
     return {name: state for name, state in provider_state.items() if name != PROVIDER}

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from aether.errors import InputError
 from aether.extensions.llm._wire.conversation import place_of
+from aether.extensions.llm._wire.host_state import unbound
 from aether.extensions.llm._wire.media import Media, base64_of, check_type, check_url
 from aether.llm.content import AudioPart, FilePart, ImagePart, TextPart
 from aether.llm.messages import Message, ToolCall
@@ -118,7 +119,7 @@ def media_of(mime_type: str, data: str) -> Media:
 def state_of(provider_state: dict[str, Any]) -> dict[str, Any]:
     """A copy of what a part or call carries for Gemini."""
     state = provider_state.get(PROVIDER)
-    return dict(state) if isinstance(state, dict) else {}
+    return unbound(state) if isinstance(state, dict) else {}
 
 
 def _result_media(message: Message, position: int) -> list[tuple[str, Media]]:

@@ -14,8 +14,9 @@ from pydantic_core import to_json
 from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.gemini.echo import PartsKept
-from aether.extensions.llm._wire.gemini.parts import PROVIDER, media_of
+from aether.extensions.llm._wire.gemini.parts import media_of
 from aether.extensions.llm._wire.gemini.usage import find_usage, parse_usage
+from aether.extensions.llm._wire.host_state import kept_state
 from aether.extensions.llm._wire.reading import decode_any, expect, listed
 from aether.llm.content import ContentPart, TextPart
 from aether.llm.messages import (
@@ -221,7 +222,7 @@ class Answer:
             id=given if given and given not in known else new_call_id(),
             name=name,
             arguments=arguments,
-            provider_state={PROVIDER: state} if state else {},
+            provider_state=kept_state(state, source) if state else {},
         )
         self._kept.add(part)
         self.calls.append(made)
@@ -273,7 +274,7 @@ class Answer:
             "assistant",
             content,
             tool_calls=list(self.calls),
-            provider_state={PROVIDER: state} if state else {},
+            provider_state=kept_state(state, self._source) if state else {},
         )
 
     def _content(self, text: str) -> str | list[ContentPart]:
