@@ -5,18 +5,30 @@ It must not import a transport before one is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import aether.config as environment
 from aether.http.contracts import KIND, Transport
 from aether.registry import Registry, default_registry
 
-__all__ = ["transport_maker"]
+__all__ = ["TransportMaker", "transport_maker"]
 
 
-def transport_maker(
-    name: str | None = None, *, registry: Registry | None = None
-) -> Callable[[], Transport]:
+class TransportMaker:
+    """Makes the transport of a name, in the event loop that it is to serve."""
+
+    def __init__(self, name: str, registry: Registry) -> None:
+        self.name = name
+        self._registry = registry
+
+    def load(self) -> None:
+        """Import what the transport is made of: some tenths of a second. In any thread."""
+        self._registry.get(KIND, self.name)
+
+    def __call__(self) -> Transport:
+        transport: Transport = self._registry.get(KIND, self.name)()
+        return transport
+
+
+def transport_maker(name: str | None = None, *, registry: Registry | None = None) -> TransportMaker:
     """What makes the transport of that name; without a name, of `AETHER_HTTP`.
 
     A name that nobody registered raises `UnknownNameError`; in the environment it gives way to the
@@ -27,9 +39,4 @@ def transport_maker(
         name = environment.http_transport(lambda known: (KIND, known) in registry)
     elif (KIND, name) not in registry:
         registry.entry(KIND, name)  # raises, and lists the known ones
-
-    def make() -> Transport:
-        transport: Transport = registry.get(KIND, name)()
-        return transport
-
-    return make
+    return TransportMaker(name, registry)

@@ -12,20 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from textwrap import dedent
 from typing import Any, TypeVar
 
 import pytest
 
-from aether import Aether
+from aether import Aether, registry
+from aether.errors import ToolError
 from aether.events import STREAM_ERROR
 from aether.extensions.http import _per_loop
-from aether.extensions.http.aiohttp import AiohttpTransport
+from aether.extensions.llm import _http
 from aether.extensions.memory import InMemorySessionStore
 from aether.llm.streaming import OwnedStream
-from aether.registry import Registry
 from aether.testing import FaultServer, faults
 from aether.testing.wires import Reply, WireRequest
+from aether.tools.threads import worker_threads
 from tests.faults.aftermath import Aftermath
 from tests.faults.stage import share_tls_context
 
@@ -222,21 +224,41 @@ async def test_client_closes_what_is_open_in_the_loop_of_another_thread(
 
 
 async def test_http_library_is_imported_in_a_thread_while_the_loop_goes_on(
-    aether_registry: Registry,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[threading.Thread] = []
-
-    def make() -> AiohttpTransport:
-        made.append(threading.current_thread())
-        return AiohttpTransport()
-
-    aether_registry.add("http_transport", "slow to import", make)
+    (tmp_path / "slow_http.py").write_text(
+        "import asyncio, threading\n"
+        "from aether.extensions.http.aiohttp import AiohttpTransport\n"
+        "imported_in = threading.current_thread()\n"
+        "made_in = []\n"
+        "class Slow(AiohttpTransport):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        made_in.append(asyncio.get_running_loop())\n"  # as many a library's client does
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(
+        registry._builtins["http_transport"], "slow", registry._Builtin("slow_http:Slow", {})
+    )
     async with FaultServer() as server:
         for _ in range(2):
-            async with Aether(config=server.config(transport="slow to import")) as client:
+            async with Aether(config=server.config(transport="slow")) as client:
                 await asyncio.gather(*(client.ask("go") for _ in range(3)))
-    here = threading.current_thread()
-    assert [thread is here for thread in made] == [False, True]
+    module = sys.modules.pop("slow_http")
+    assert module.imported_in is not threading.current_thread()
+    assert module.made_in == [asyncio.get_running_loop()] * 2
+
+
+async def test_http_library_is_imported_in_the_loop_where_no_thread_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def none_left(work: Callable[[], object]) -> None:
+        raise ToolError("All threads are taken.")
+
+    monkeypatch.setattr(worker_threads, "run", none_left)
+    monkeypatch.setattr(_http, "_imported", set[str]())
+    async with FaultServer("Hello.") as server, Aether(config=server.config()) as client:
+        assert await client.ask("go") == "Hello."
 
 
 # --- the blocking side -------------------------------------------------------------------------

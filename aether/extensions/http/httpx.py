@@ -1,12 +1,15 @@
 """A transport on httpx2: for a client of one's own, HTTP/2, SOCKS or its mock transports.
 
-It must not know what is sent. httpx2 is an extra, imported when the first transport is made.
+It must not know what is sent. httpx2 is an extra, imported with this module where there is one;
+else the first transport that is made says how to install it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import importlib
 import os
 import socket
 import ssl
@@ -47,6 +50,9 @@ from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeou
 
 if TYPE_CHECKING:
     import httpx2
+else:
+    with contextlib.suppress(ImportError):  # told when a transport is made
+        importlib.import_module("httpx2")
 
 __all__ = ["HttpxTransport"]
 

@@ -5,29 +5,35 @@ It must not know a protocol's bodies, nor which HTTP library sends them.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
 from typing import Any, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic_core import to_json
 
-from aether.errors import ClientClosedError, ConfigurationError, InputError, ProviderError
+from aether.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    InputError,
+    ProviderError,
+    ToolError,
+)
 from aether.extensions.llm._event_stream import MAX_DOCUMENT_BYTES, EventStream
 from aether.extensions.llm._wire.errors import Source, refusal
 from aether.extensions.llm._wire.retry_after import parse_retry_after, parse_should_retry
 from aether.http.contracts import Timeout, Transport
-from aether.http.finding import transport_maker
+from aether.http.finding import TransportMaker, transport_maker
 from aether.tools.threads import worker_threads
 
 __all__ = ["Endpoint", "render_json"]
 
-_imported: set[object] = set()
-"""The names under which transports were made already, so that their libraries are imported."""
+_imported: set[str] = set()
+"""The names of the transports that were imported already, with their libraries."""
 
 DEFAULT_TIMEOUT = Timeout(connect=5.0, read=600.0)
 
@@ -75,7 +81,6 @@ class Endpoint:
         is_transport = isinstance(transport, Transport) and not isinstance(transport, type)
         self._transport = cast("Transport", transport) if is_transport else None
         self._make_transport = None if self._transport else _maker(transport)
-        self._choice = transport
         self._lock = threading.Lock()
         self._closed = False
 
@@ -106,7 +111,7 @@ class Endpoint:
             raise _refused(answer.status, answer.headers, answer.body, source)
         return answer.body
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def stream(
         self, path: str, body: bytes, *, headers: Headers, source: Source
     ) -> AsyncGenerator[EventStream, None]:
@@ -151,12 +156,13 @@ class Endpoint:
         transport = self._transport
         if transport is not None:
             return transport
-        if not isinstance(self._choice, str | None) or self._choice in _imported:
-            return self._make()
-        # Importing an HTTP library takes some tenths of a second, in which no task would go on.
-        transport = await worker_threads.run(self._make)
-        _imported.add(self._choice)
-        return transport
+        maker = self._make_transport
+        if isinstance(maker, TransportMaker) and maker.name not in _imported:
+            # Importing an HTTP library takes some tenths of a second, in which no task would go on.
+            with contextlib.suppress(ToolError):  # no thread is left: then it takes them here
+                await worker_threads.run(maker.load)
+            _imported.add(maker.name)
+        return self._make()
 
     def _make(self) -> Transport:
         with self._lock:

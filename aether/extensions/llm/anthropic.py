@@ -13,6 +13,7 @@ from aether.errors import ConfigurationError
 from aether.extensions.llm._exchange import Exchange
 from aether.extensions.llm._http import Endpoint
 from aether.extensions.llm._wire.anthropic import PROVIDER, MessagesCodec
+from aether.extensions.llm._wire.host_state import host_of
 from aether.http.contracts import Timeout, Transport
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
@@ -46,8 +47,8 @@ class AnthropicProvider:
         timeout: float | Timeout | None = None,
     ) -> None:
         base_url = _without_version(base_url) if base_url else _BASE_URL
-        host = _host(base_url)
-        state_host = host if host != _host(_BASE_URL) else None
+        host = host_of(base_url)
+        state_host = host if host != host_of(_BASE_URL) else None
         if state_host is None:
             api_key = (
                 api_key
@@ -101,10 +102,3 @@ def _without_version(url: str) -> str:
         return url
     path = parts.path.rstrip("/").removesuffix("/messages").removesuffix("/v1")
     return parts._replace(path=path).geturl()
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:  # the endpoint says what is wrong with it
-        return ""

@@ -9,13 +9,13 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from urllib.parse import urlsplit
 
 from aether import config
 from aether.errors import BadRequestError, ConfigurationError, ProviderError
 from aether.extensions.llm._exchange import Exchange
 from aether.extensions.llm._http import Endpoint
 from aether.extensions.llm._wire.gemini import GeminiCodec, without_state
+from aether.extensions.llm._wire.host_state import host_of
 from aether.http.contracts import Timeout, Transport
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
@@ -60,7 +60,7 @@ class GeminiProvider:
             raise ConfigurationError(
                 f"api_version is a version of the Gemini API, such as 'v1beta', not {version!r}."
             )
-        host = _host(base_url)
+        host = host_of(base_url)
         state_host = None if _is_google(host) else host
         if state_host is None:
             api_key = (
@@ -149,13 +149,6 @@ def _without_version(base_url: str) -> tuple[str, str | None]:
     if _VERSION.fullmatch(tail) and not head.endswith(("/", ":")):
         return head, tail
     return base_url, None
-
-
-def _host(base_url: str) -> str:
-    try:
-        return urlsplit(base_url).hostname or ""
-    except ValueError:  # the endpoint says what is wrong with it
-        return ""
 
 
 def _is_google(host: str) -> bool:

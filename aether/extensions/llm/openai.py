@@ -16,6 +16,7 @@ from aether.extensions.llm._exchange import Exchange
 from aether.extensions.llm._http import Endpoint
 from aether.extensions.llm._vendors import ELSEWHERE, OPENAI
 from aether.extensions.llm._wire.codec import Codec
+from aether.extensions.llm._wire.host_state import host_of
 from aether.extensions.llm._wire.openai_chat import ChatCodec
 from aether.extensions.llm._wire.openai_responses import ResponsesCodec
 from aether.http.contracts import Timeout, Transport
@@ -66,7 +67,7 @@ class OpenAIProvider:
             raise ConfigurationError(f"api is 'auto', 'chat' or 'responses', not {api!r}.")
         base_url = _without_operation(base_url or _OPENAI_URL)
         at_openai = _is_openai(base_url)
-        vendor = OPENAI if at_openai else replace(ELSEWHERE, state_host=_host_of(base_url))
+        vendor = OPENAI if at_openai else replace(ELSEWHERE, state_host=host_of(base_url))
         if vendor.key_required:
             api_key = api_key or config.environment("OPENAI_API_KEY")
             if not api_key:
@@ -115,15 +116,8 @@ class OpenAIProvider:
 
 def _is_openai(url: str) -> bool:
     """Whether it is one of OpenAI's own hosts; those of its regions have a prefix."""
-    host = _host_of(url)
+    host = host_of(url)
     return host == _OPENAI_HOST or host.endswith(f".{_OPENAI_HOST}")
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:  # the endpoint says what is wrong with it
-        return ""
 
 
 def _with_version(url: str) -> str:

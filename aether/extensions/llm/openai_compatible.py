@@ -15,6 +15,7 @@ from aether.errors import ConfigurationError, UnknownNameError
 from aether.extensions.llm._exchange import Exchange
 from aether.extensions.llm._http import Endpoint
 from aether.extensions.llm._vendors import VENDORS, Vendor
+from aether.extensions.llm._wire.host_state import host_of
 from aether.extensions.llm._wire.openai_chat import ChatCodec
 from aether.http.contracts import Timeout, Transport
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
@@ -48,8 +49,8 @@ class OpenAICompatibleProvider:
                 f"{row.name} has no common address. Set {prefix}_BASE_URL or pass base_url=."
             )
         base_url = _completed(base_url, row.base_url)
-        host = _host(base_url)
-        if row.base_url is None or host != _host(row.base_url):
+        host = host_of(base_url)
+        if row.base_url is None or host != host_of(row.base_url):
             row = replace(row, state_host=host)
         if row.key_required and (row.base_url is None or _is_at(base_url, row.base_url)):
             api_key = api_key or environment(f"{prefix}_API_KEY")
@@ -90,13 +91,6 @@ class OpenAICompatibleProvider:
             f"OpenAICompatibleProvider(vendor={self.vendor!r}, "
             f"default_model={self.default_model!r}, base_url={self.base_url!r})"
         )
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:  # the endpoint says what is wrong with it
-        return ""
 
 
 def _is_at(url: str, own: str) -> bool:

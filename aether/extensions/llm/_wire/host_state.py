@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from aether.extensions.llm._wire.errors import Source
 from aether.llm.content import CachePoint, ProviderState
 from aether.llm.messages import LLMRequest, Message
 
-__all__ = ["kept_state", "only_own", "own_state", "restated", "unbound"]
+__all__ = ["host_of", "kept_state", "only_own", "own_state", "restated", "unbound"]
 
 _HOST = "host"
+
+
+def host_of(url: str) -> str:
+    """The host of a base URL; empty if it has none that can be read."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # the endpoint says what is wrong with it
+        return ""
 
 
 def kept_state(state: Mapping[str, Any], source: Source) -> ProviderState:
@@ -59,8 +68,11 @@ def only_own(request: LLMRequest, provider: str, host: str | None) -> LLMRequest
 
 def restated(message: Message, change: Callable[[ProviderState], ProviderState]) -> Message:
     """The message with each state in it changed, its parts' and calls' included. `change` gives
-    back the same object for one that stays, and the message is the same if all do.
+    back the same object for one that stays, and the message is the same if all do. Where there is
+    none, it is not asked.
     """
+    if isinstance(message.content, str) and not (message.tool_calls or message.provider_state):
+        return message  # as most are
     changes: dict[str, Any] = {}
     state = change(message.provider_state)
     if state is not message.provider_state:
@@ -81,7 +93,7 @@ def unbound(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed(carrier: Any, change: Callable[[ProviderState], ProviderState]) -> Any:
-    if isinstance(carrier, CachePoint):
+    if isinstance(carrier, CachePoint) or not carrier.provider_state:
         return carrier
     state = change(carrier.provider_state)
     if state is carrier.provider_state:

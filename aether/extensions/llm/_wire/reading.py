@@ -102,8 +102,7 @@ def count(value: object) -> int | None:
 
 def counted(**parts: object) -> dict[str, int]:
     """The parts that are counts above 0."""
-    known = {name: count(value) for name, value in parts.items()}
-    return {name: tokens for name, tokens in known.items() if tokens}
+    return {name: tokens for name, value in parts.items() if value and (tokens := count(value))}
 
 
 def first_count(*values: object) -> int | None:
