@@ -46,14 +46,14 @@ class _LoopThread:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.stopped = False
-        self.streams: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
-        """Those that are read in this loop; they end with it."""
         self._begin()
         _threads.add(self)
 
     def _begin(self) -> None:
         self._inherited = False
         self._loop = asyncio.new_event_loop()
+        self.streams: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
+        """Those that are read in this loop; they end with it."""
         self._thread = threading.Thread(target=self._serve, name="aether-sync", daemon=True)
         self._thread.start()
 

@@ -1,7 +1,8 @@
 """What must be true after each test of a fault: nothing left, nothing counted twice, nothing told.
 
-A test that is marked with `row` gets this without asking. To have events, ledger, history and key
-checked too, ask for the fixture and hand it what the test uses:
+A test that is marked with `row` gets this without asking: no task, thread, socket, file or turn of
+a session is left, and the key is in no log. To have events, ledger and history checked too, and the
+key looked for in all that is told, ask for the fixture and hand it what the test uses:
 
     @pytest.mark.row("N4")
     async def test_...(aftermath):
@@ -30,6 +31,7 @@ import pytest
 from aether import Aether, SessionStore
 from aether.events import EVENT_NAMES, Event
 from aether.llm.contracts import Message
+from aether.memory._turns import TurnQueue
 
 KEY = "sk-canary-5f1d0c3b9a7e"
 """The key of every test of a fault: it must be found in no output."""
@@ -139,12 +141,13 @@ class _Log(logging.Handler):
 
 
 @pytest.fixture
-async def aftermath() -> AsyncIterator[Aftermath]:
+async def aftermath(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aftermath]:
     """See the module. It comes before every other fixture of the test, and so judges after them."""
     collected = Aftermath()
     log, root = _Log(), logging.getLogger()
     level = root.level
     tasks, files, threads = asyncio.all_tasks(), _open_files(), _threads()
+    queues = _remembered_queues(monkeypatch)
     root.addHandler(log)
     root.setLevel(logging.DEBUG)
     collecting = gc.isenabled()
@@ -160,6 +163,9 @@ async def aftermath() -> AsyncIterator[Aftermath]:
         opened = {number: open_now[number] for number in open_now.keys() - files.keys()}
         assert not opened, f"sockets or files were left open: {opened}"
         assert _threads() <= threads, f"threads were left: {_threads() - threads}"
+        for queue in queues:
+            assert queue._current is None, "a session's turn was not given back"
+            assert not queue._waiting, "somebody still waits for a session's turn"
     finally:
         if collecting:
             gc.enable()
@@ -176,6 +182,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if "aftermath" in names:
                 names.remove("aftermath")
             names.insert(0, "aftermath")
+
+
+def _remembered_queues(monkeypatch: pytest.MonkeyPatch) -> list[TurnQueue]:
+    """The queue of each session of the test: it is what a session locks."""
+    made: list[TurnQueue] = []
+    make = TurnQueue.__init__
+
+    def remember(queue: TurnQueue) -> None:
+        make(queue)
+        made.append(queue)
+
+    monkeypatch.setattr(TurnQueue, "__init__", remember)
+    return made
 
 
 async def _settle(tasks: set[asyncio.Task[Any]], files: dict[int, str], threads: set[str]) -> None:

@@ -38,10 +38,12 @@ _START = """\
 # What can go wrong, and what Aether does
 
 Each row is a promise, and each promise is kept by the tests named beside it. After every one of
-them these are checked, too, with the garbage collector off: no task, thread, socket or file is
-left; each event that starts something has one that ends it; the ledger has one entry for each HTTP
-request; history is unchanged unless the call succeeded; the key is in no output, at the level DEBUG
-either ([aftermath.py](../tests/faults/aftermath.py)).
+them these are checked, too, with the garbage collector off: no task, thread, socket, file or turn
+of a session is left, and the key is in no log, at the level DEBUG either. Where a test runs a whole
+client, it also hands in the client, the server and the store: then each event that starts something
+has one that ends it, the ledger has one entry for each HTTP request, history is unchanged unless
+the call succeeded, and the key is in no event, error or printout
+([aftermath.py](../tests/faults/aftermath.py)).
 
 `make test ARGS="-m row"` runs them all. This page is made by `make rows` out of
 [the rows](../tests/faults/rows) and the tests that are marked with them.

@@ -493,6 +493,46 @@ async def test_forked_process_goes_on_with_loops_and_connections_of_its_own() ->
         await server.until_open(0)
 
 
+@pytest.mark.row("M11")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+async def test_forked_process_that_closes_its_client_closes_no_stream_of_its_parent() -> None:
+    script = """
+    import warnings
+    from aether.llm.messages import LLMResponse, StreamChunk
+    warnings.filterwarnings("ignore", message=".*fork")
+
+    class Telling:
+        async def complete(self, request):
+            return LLMResponse(text="again", model="m")
+
+        async def stream(self, request):
+            try:
+                yield StreamChunk(text="one")
+                yield StreamChunk(text="two", finish_reason="stop")
+            finally:
+                print("closed by", os.getpid(), flush=True)
+
+    client = Aether(Telling())
+    stream = client.sync.stream_text("go")
+    assert next(stream) == "one"
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0
+        assert list(stream) == ["two"]
+        print("parent is", os.getpid())
+    else:
+        assert client.sync.ask("go") == "again"
+    client.sync.close()
+    if not child:
+        os._exit(0)
+    """
+    async with FaultServer() as server:
+        code, out, err = await run_script(SCRIPT_STARTS + dedent(script), server, "aiohttp")
+        assert (code, err) == (0, "")
+        closed_by, parent = (line.split()[-1] for line in out.splitlines())
+        assert closed_by == parent
+
+
 async def run_script(
     script: str, server: FaultServer, transport: str, *, interrupt: bool = False
 ) -> tuple[int | None, str, str]:
