@@ -18,8 +18,6 @@ T = TypeVar("T")
 def payload_of(value: Any) -> Any:
     """A copy of a request, response or call, in depth; of its tools and anything else, the thing.
 
-    A request is told without the context of its call, which its layers go on writing in.
-
     A tool is one object wherever it is offered, and its handler may be a method of anything.
     """
     match value:
@@ -29,7 +27,6 @@ def payload_of(value: Any) -> Any:
                 output_schema=_apart(value.output_schema),
                 extra_body=_apart(value.extra_body),
                 extra_headers=dict(value.extra_headers),
-                context=None,
             )
         case LLMResponse():
             copied = _apart(value.model_copy(update={"output": None}))
