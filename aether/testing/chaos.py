@@ -47,8 +47,9 @@ The first six are raised before the inner provider is asked: a `RateLimitError` 
 `RequestTimeoutError` or `ProtocolError`. `lost_answer`: it was asked, and instead of its answer
 comes a `ProviderConnectionError`. `cut`: a stream breaks off anywhere before its final chunk, with
 a `StreamInterruptedError` that has what was handed out as its `partial`, or with a
-`ProviderConnectionError` if that was nothing; `truncated`: it just ends, without its final chunk; a
-call that is no stream fails as with `lost_answer`. `delay`: all goes well, but late.
+`ProviderConnectionError` if that was nothing; `truncated`: it just ends, without its final chunk.
+For a call that is no stream these two are `lost_answer`. `delay` does not fail: all goes well, but
+late.
 """
 
 CHAOS: Mapping[Trouble, float] = {
@@ -62,7 +63,8 @@ CHAOS: Mapping[Trouble, float] = {
     "truncated": 0.02,
     "delay": 0.02,
 }
-"""How often each happens if nothing else is said: one call in five has trouble."""
+"""How often each happens if nothing else is said: one call in five has trouble, of which every
+tenth is a `delay`, which does not fail."""
 
 _ERRORS: Mapping[str, tuple[type[ProviderError], str, Mapping[str, object]]] = {
     "rate_limit": (RateLimitError, "too many requests", {"status": 429, "retry_after": 1.0}),
@@ -86,9 +88,9 @@ class ChaosProvider(ProviderWrapper):
 
     Whatever is to bear the trouble stands around it: a client puts no retry around a provider that
     it is given. `troubles` says how often each `Trouble` happens, as a share of the calls from 0 to
-    1; together they are at most 1. `CHAOS` if it is not given: each but `protocol`, one call in
-    five. Each attempt of a retry is a call. The same `seed` gives the same troubles to the same
-    sequence of calls.
+    1; together they are at most 1. `CHAOS` if it is not given: one call in five has trouble, of
+    each kind but `protocol`. Each attempt of a retry is a call. The same `seed` gives the same
+    troubles to the same sequence of calls.
 
     `happened` has the trouble of each call so far, or `None`, in the order in which they began; a
     stream begins when its first chunk is asked for. `delay` is in seconds, waited for with `sleep`.

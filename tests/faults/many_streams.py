@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import random
 import resource
 import subprocess
@@ -259,11 +258,26 @@ def main() -> int:
         process.stdin.close()
         process.wait(60)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    _say(f"{json.dumps(tally.ends)} in {took:.1f} s ({worked:.1f} s of them work, {peak:.0f} MiB)")
-    _say(f"{len(tally.wrong)} wrong, {tally.sockets} sockets left open")
+    asked = f"{given.left} streams, each left after its first text"
+    _say(asked if given.left else f"{given.streams} streams of {given.chunks} chunks")
+    for end, count in tally.ends.most_common():
+        _say(f"  {count} {_ENDS.get(end, f'ended with {end}')}")
+    _say(f"took {took:.1f} s, {worked:.1f} s of them work, and {peak:.0f} MiB at most")
+    _say(f"{len(tally.wrong)} lost, doubled or mixed up; {tally.sockets} sockets left open")
     for line in tally.wrong[:5]:
         _say(line)
     return 1 if tally.wrong or tally.sockets else 0
+
+
+_ENDS = {
+    "answer": "ended with the whole answer",
+    "ledger entries": "attempts in the ledger",
+    "break": "were left by break",
+    "error": "were left by an error of their reader",
+    "cancelled": "were cancelled",
+    "cancelled twice": "were cancelled twice",
+}
+"""In words, what a `Tally` calls by name; an error is told by its class."""
 
 
 def _say(line: str) -> None:

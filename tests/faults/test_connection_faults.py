@@ -242,7 +242,7 @@ async def test_connections_that_are_alive_are_used_again(
 @each_protocol
 @each_transport
 @both_ways
-@pytest.mark.parametrize("status", [302, 307])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere(
     protocol: str, transport: str, way: Way, status: int, aftermath: Aftermath
 ) -> None:

@@ -14,7 +14,7 @@ CHUNKS = 12
 
 @pytest.mark.row("N18", "N13")
 @each_transport
-async def test_many_streams_at_once_lose_double_and_mix_up_nothing(transport: str) -> None:
+async def test_of_many_streams_at_once_none_is_lost_told_twice_or_mixed_up(transport: str) -> None:
     streams = STREAMS if transport == "aiohttp" else STREAMS // 4
     crowd = Crowd(streams, CHUNKS)
     async with FaultServer(reply=crowd.answer) as server:

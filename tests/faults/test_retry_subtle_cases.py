@@ -129,7 +129,7 @@ async def test_the_second_turn_of_a_tool_loop_is_tried_again_and_no_tool_is_run_
 
 @pytest.mark.row("H5", "H16")
 @each_protocol
-async def test_one_clients_providers_have_a_circuit_each(
+async def test_each_provider_of_a_client_has_a_circuit_of_its_own(
     protocol: str, aftermath: Aftermath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where they have models of the same name."""

@@ -636,6 +636,32 @@ async def test_many_calls_in_an_outage_are_hardly_more_requests(
     assert len(time.sleeps) == 20
 
 
+@pytest.mark.row("H16")
+@everywhere
+async def test_each_ten_calls_that_succeed_earn_one_retry(
+    protocol: str, transport: str, way: Way, aftermath: Aftermath, time: Time
+) -> None:
+    """Again without the breaker. What is left over of ten counts for the next retry."""
+    async with FaultServer(reply=faults.status(500)) as server:
+        config = server.config(protocol, transport=transport, api_key=aftermath.key)
+        async with Aether(config=config, with_circuit_breaker=False) as client:
+            aftermath.one_entry_per_request(client, server)
+
+            async def retries_in_an_outage(calls: int) -> int:
+                server.reply, before = faults.status(500), server.count
+                for _ in range(calls):
+                    assert isinstance((await call(client, way)).error, ServerError)
+                return server.count - before - calls
+
+            assert await retries_in_an_outage(12) == 20
+            for succeeded, earned in [(9, 0), (1, 1), (10, 1), (25, 2), (4, 0), (1, 1)]:
+                server.reply = HELLO
+                for _ in range(succeeded):
+                    assert (await call(client, way)).succeeded() == HELLO.text
+                assert await retries_in_an_outage(3) == earned
+    assert len(time.sleeps) == 20 + 5
+
+
 @pytest.mark.row("H17")
 @everywhere
 async def test_what_the_caller_changes_meanwhile_changes_no_later_attempt(

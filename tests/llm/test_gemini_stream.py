@@ -280,8 +280,9 @@ async def test_an_end_before_the_result_of_the_server_s_code_is_none(
         if whole:
             assert (await read(stream))[-1].finish_reason == "stop"
         else:
-            with pytest.raises(StreamInterruptedError):
+            with pytest.raises(StreamInterruptedError) as raised:
                 await read(stream)
+            assert raised.value.kind == "truncated"
 
 
 # Errors in a stream

@@ -4,7 +4,7 @@
     python tests/simulation/run.py --start 93 --seeds 1 --trace
 
 A seed that fails is printed with its first violation and the command that runs it again, and kept
-in seeds.txt, which the test suite runs every time.
+in seeds.txt, which the test suite runs every time. The ids of invariants are in judging.py.
 """
 
 from __future__ import annotations

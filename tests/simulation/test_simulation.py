@@ -1,6 +1,7 @@
 """Whole systems in virtual time: many users, servers that fail, and what must be true all the same.
 
-`run.py` beside this file runs more seeds, and says how to look at one of them.
+`run.py` beside this file runs more seeds, and says how to look at one of them. The invariants and
+their ids are in judging.py.
 """
 
 from __future__ import annotations

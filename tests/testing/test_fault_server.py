@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from aether import Aether
-from aether.errors import AetherError, ConfigurationError, InputError, RateLimitError
+from aether.errors import (
+    AetherError,
+    ConfigurationError,
+    InputError,
+    QuotaExceededError,
+    RateLimitError,
+)
 from aether.llm.contracts import TokenUsage, ToolCall
 from aether.testing import FaultServer, faults
 from aether.testing._raw_server import Connection, RawServer
@@ -509,6 +515,26 @@ class TestClients:
         assert (plain.timeout, plain.model) == (7.0, "test-model-1")
         assert (mine.api_key, mine.timeout) == ("mine", 0.5)
         assert mine.options == {**plain.options, "x": 1}
+
+    @by_protocol
+    async def test_before_its_start_it_has_no_address(self, protocol: str) -> None:
+        server = FaultServer()
+        for ask in (server.config, server.base_url, lambda _: server.url):
+            with pytest.raises(ConfigurationError, match="not started yet"):
+                ask(protocol)
+        async with server:
+            assert server.url in server.base_url(protocol)
+            assert not server.url.endswith(":0")
+
+    @by_protocol
+    async def test_a_used_up_quota_is_understood_in_each_protocol(self, protocol: str) -> None:
+        async with (
+            FaultServer(faults.refuse("quota", retry_after=0)) as server,
+            Aether(config=server.config(protocol)) as client,
+        ):
+            with pytest.raises(QuotaExceededError):
+                await client.ask("Hi")
+            assert server.count == 1
 
     async def test_a_refusal_that_is_not_retried_reaches_the_client(self) -> None:
         async with (

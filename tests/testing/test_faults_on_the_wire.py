@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 import pytest
 
-from aether.errors import InputError
+from aether import Aether
+from aether.errors import InputError, StreamInterruptedError
 from aether.llm.contracts import TokenUsage, ToolCall
 from aether.testing import FaultServer, faults
 from aether.testing.faults import Answer, Ending, Failure, Fault, Reply
@@ -201,6 +202,62 @@ async def test_a_cut_after_events_writes_just_these(protocol: str, streaming: bo
             assert served.output_tokens == -int(-40 * share // 1)
         else:
             assert served.output_tokens == 40  # it was written before it was sent
+
+
+@by_protocol
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("text", ["One, two, three.", '{"type": "text_delta", "content": "x"}'])
+async def test_a_cut_after_texts_leaves_the_same_text_in_each_protocol(
+    protocol: str, count: int, text: str
+) -> None:
+    reply = Reply(text, reasoning="So I thought.", calls=CALLS.calls, signature="signed")
+    fault = faults.cut(texts=count)
+    data, served = await broken(protocol, fault, reply, streaming=True)
+    pieces = said(protocol, reply, streaming=True)
+    assert taken_apart(data).chunks == pieces[: served.pieces]
+    assert served.faults == (f"cut after {count} texts (broken)",)
+    size = -(-len(text) // 3)
+    parts = [json.dumps(text[start : start + size])[1:-1] for start in range(0, len(text), size)]
+    came = b"".join(pieces[: served.pieces]).decode()
+    assert all(f'"{part}"' in came for part in parts[:count])
+    assert not any(f'"{part}"' in came for part in parts[count:])
+    assert f'"{parts[count - 1]}"' in pieces[served.pieces - 1].decode()  # and no event more
+
+
+@by_protocol
+@pytest.mark.parametrize("ending", ["broken", "reset"])
+async def test_a_client_reads_the_same_text_before_a_cut_after_texts(
+    protocol: str, ending: Ending
+) -> None:
+    async with (
+        FaultServer([faults.cut(texts=2, ending=ending), "Storm over the west"]) as server,
+        Aether(config=server.config(protocol)) as client,
+    ):
+        got = ""
+        with pytest.raises(StreamInterruptedError) as caught:  # noqa: PT012 - a stream is read
+            async for text in client.stream_text("Hi"):
+                got += text
+        assert caught.value.partial is not None
+        assert (got, server.count) == ("Storm over the", 1)
+        assert caught.value.partial.text == got
+
+
+@by_protocol
+async def test_of_an_answer_that_is_no_stream_a_cut_after_texts_leaves_the_head(
+    protocol: str,
+) -> None:
+    data, _ = await broken(protocol, faults.cut(texts=2), streaming=False)
+    assert (taken_apart(data).status, taken_apart(data).chunks) == (200, [])
+
+
+@by_protocol
+@pytest.mark.parametrize("reply", [CALLS, Reply("One.")], ids=["calls", "short"])
+async def test_a_cut_after_more_texts_than_there_are_is_an_error(
+    protocol: str, reply: Reply
+) -> None:
+    with pytest.raises(InputError, match=r"after 3 pieces of text, but the reply has [02]"):
+        async with FaultServer([faults.cut(texts=3), reply]) as server:
+            assert await ended(server, protocol, streaming=True) == (b"", "fin")
 
 
 @by_protocol
@@ -535,6 +592,9 @@ async def test_an_answer_may_have_no_end() -> None:
         lambda: faults.refuse("ratelimit"),  # type: ignore[arg-type]  # the point of the test
         lambda: faults.error_event("ratelimit"),  # type: ignore[arg-type]
         lambda: faults.cut(ending="closed"),  # type: ignore[arg-type]
+        lambda: faults.cut(texts=0),
+        lambda: faults.cut(texts=1, events=1),
+        lambda: faults.cut(texts=1, ending="closed"),  # type: ignore[arg-type]
         lambda: faults.split(0),
         lambda: faults.drip(-1),
         lambda: Answer([], framing="none"),  # type: ignore[arg-type]

@@ -151,16 +151,33 @@ def error_event(failure: Failure, message: str = "No.", *, after: int = 0) -> Fa
 
 def cut(
     *,
+    texts: int | None = None,
     events: int | None = None,
     body: int | None = None,
     wire: int | None = None,
     ending: Ending = "broken",
 ) -> Fault:
-    """Only so many events (pieces of the body), bytes of the body, or bytes in all; then `ending`.
+    """Only so many pieces of the text, events, bytes of the body, or bytes in all; then `ending`.
+
+    `texts`, at least 1, counts alike in each protocol: a text of five characters or more comes in
+    three pieces, and all that precedes the last that is wanted comes too. If the reply has fewer,
+    it is an `InputError` when the `async with` of the server ends. Of an answer that is no stream
+    nothing comes but its head. `events` counts the protocol's own events (pieces of the body), of
+    which some come before the first text: none with Gemini, four with Responses.
 
     With none of them all is sent but the end. `ending` is `broken` (a FIN, too early) or `reset` (a
     RST), `hanging` (silence), or `whole` or `dropped`, which say that this was all.
     """
+    if texts is not None:
+        if texts < 1 or events is not None:
+            raise InputError("A cut comes after at least 1 of the `texts`, or after `events`.")
+        rest = cut(body=body, wire=wire, ending=ending)
+        return Fault(
+            f"cut after {texts} texts ({ending})",
+            lambda answer, situation: rest.change(answer, situation).changed(
+                first_pieces=_until_text(situation, texts)
+            ),
+        )
     where = [
         f"{n} {what}"
         for n, what in ((events, "events"), (body, "bytes"), (wire, "bytes on the wire"))
@@ -301,6 +318,18 @@ class _Endless:
 
     def __iter__(self) -> Iterator[bytes]:
         return chain(self._first, repeat(self._then))
+
+
+def _until_text(situation: Situation, count: int) -> int:
+    """After so many events that piece of the text is out."""
+    if not situation.streaming:
+        return 0
+    texts = situation.wire.stream(situation.reply, situation.request).texts
+    if count > len(texts):
+        raise InputError(
+            f"A cut was to come after {count} pieces of text, but the reply has {len(texts)}."
+        )
+    return texts[count - 1]
 
 
 def _first(answer: Answer, count: int) -> list[bytes]:

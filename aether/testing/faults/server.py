@@ -86,13 +86,15 @@ class FaultServer:
     in their order to the text or `Reply` among them; an `Answer`, byte for byte; or a function of
     the request, `async` or not, that returns one of them. What is none of these is an `InputError`.
 
-    An exception of such a function ends its connection without an answer, and is raised when the
-    `async with` ends; to an error that ends it, it is added as a note. So is a request for a path
-    that no protocol has, which is answered with a 404.
-
     The same script works for each protocol: the path of the request tells which is spoken (Chat
-    Completions, Responses, Messages, `generateContent`), unless `wire` says it. Any client can be
-    pointed at `base_url(protocol)`, with any key.
+    Completions, Responses, Messages, `generateContent`), unless `wire` says it. What counts events
+    (`cut(events=)`, `after`) counts those of the protocol; `cut(texts=)` cuts alike in each. Any
+    client can be pointed at `base_url(protocol)`, with any key.
+
+    An exception of a function of the script ends its connection without an answer, and is raised
+    when the `async with` ends; to an error that ends it, it is added as a note. A request for a
+    path that no protocol has is answered with a 404, unless its item is an `Answer`, and an
+    `InputError` that names the path is raised, or added, in the same way.
 
     `served` has what was done with each request and what it would be billed. Everything is closed
     at once when the `async with` ends, with whoever still waits for an answer. `patience` is in
@@ -121,7 +123,14 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, without a path. It has an address once its `async with` has begun."""
+        """Where it listens, without a path.
+
+        A `ConfigurationError` before its `async with` has begun: until then it has no address.
+        """
+        if not self._raw.port:
+            raise ConfigurationError(
+                "The FaultServer is not started yet: it has an address inside its `async with`."
+            )
         return self._raw.url
 
     @property
@@ -158,9 +167,10 @@ class FaultServer:
 
     def base_url(self, protocol: str) -> str:
         """The base URL of a client that speaks `protocol`: `openai`, `openai.responses`,
-        `anthropic` or `gemini`.
+        `anthropic` or `gemini`. A `ConfigurationError` if it is another, or before the start.
         """
-        return self.url + _protocol(protocol).base_path
+        spoken = _protocol(protocol)
+        return self.url + spoken.base_path
 
     def config(self, protocol: str = "openai", **fields: Any) -> ProviderConfig:
         """The configuration of an `Aether` client of this server, as `base_url` names it.

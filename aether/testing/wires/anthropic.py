@@ -63,11 +63,10 @@ class AnthropicWire(Wire):
         return json.dumps(message, ensure_ascii=False).encode()
 
     def stream(self, reply: Reply, request: WireRequest) -> WireStream:  # noqa: ARG002 - as above
-        events = [
-            server_sent_event(event, name=event["type"])
-            for event in [*_beginning(reply), *_blocks(reply), *_end(reply)]
-        ]
-        return WireStream(events, len(events) - 1)
+        told = [*_beginning(reply), *_blocks(reply), *_end(reply)]
+        events = [server_sent_event(event, name=event["type"]) for event in told]
+        texts = [number for number, event in enumerate(told, 1) if "text" in event.get("delta", ())]
+        return WireStream(events, len(events) - 1, texts)
 
     def error(
         self, failure: Failure, message: str, *, retry_after: int | None = None

@@ -150,6 +150,8 @@ class WireStream:
     settled: int
     """After so many events the answer is whole, and why it ended is said. What follows may be
     missing: usage, an end mark."""
+    texts: Sequence[int] = ()
+    """After so many events each piece of the text is out, in their order."""
 
 
 class Wire(ABC):

@@ -53,7 +53,6 @@ class GeminiWire(Wire):
             "whole_cut_arguments",
             "cache_write_tokens",
             "tool_calls_without_a_call",
-            "quota",  # it cannot be told from a limit on the rate
         }
         if not call_ids:
             lacking.add("call_ids")
@@ -81,7 +80,8 @@ class GeminiWire(Wire):
             _answer(_so_far(reply, number, count), [part]) for number, part in enumerate(parts, 1)
         ]
         chunks.append(_answer(reply, [{"text": ""}] if parts else [], last=True))
-        return WireStream([_event(chunk) for chunk in chunks], len(chunks))
+        said = [n for n, part in enumerate(parts, 1) if part.get("text") and "thought" not in part]
+        return WireStream([_event(chunk) for chunk in chunks], len(chunks), said)
 
     def error(
         self, failure: Failure, message: str, *, retry_after: int | None = None
@@ -173,6 +173,11 @@ def _error(failure: Failure, message: str, retry_after: int | None) -> dict[str,
     if failure == "context_length":  # told by its words alone
         limit = "exceeds the maximum number of tokens allowed (1048576)"
         message = f"The input token count (1200000) {limit}. {message}"
+    if failure == "quota":  # a limit on the rate, but for this
+        kind = "type.googleapis.com/google.rpc.QuotaFailure"
+        metric = "generativelanguage.googleapis.com/generate_requests_per_model_per_day"
+        quota = {"quotaMetric": metric, "quotaId": "GenerateRequestsPerDayPerProjectPerModel"}
+        details.append({"@type": kind, "violations": [quota]})
     if retry_after is not None:
         kind = "type.googleapis.com/google.rpc.RetryInfo"
         details.append({"@type": kind, "retryDelay": f"{retry_after}s"})

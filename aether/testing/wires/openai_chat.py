@@ -108,16 +108,16 @@ class OpenAIChatWire(Wire):
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
             return server_sent_event({**head, "choices": [choice], **nothing_yet})
 
-        events = [chunk({"role": "assistant", "content": "", "refusal": None})]
-        events += [chunk(delta) for delta in self._deltas(reply)]
-        events.append(chunk({}, _finish(reply)))
+        deltas = [{"role": "assistant", "content": "", "refusal": None}, *self._deltas(reply)]
+        texts = [number for number, delta in enumerate(deltas, 1) if delta.get("content")]
+        events = [*map(chunk, deltas), chunk({}, _finish(reply))]
         settled = len(events)
         if told and reply.usage is not None:
             usage = {**head, "choices": [], "usage": _usage(reply.usage)}
             events.append(server_sent_event(usage))
         if self._end_mark:
             events.append(server_sent_event("[DONE]"))
-        return WireStream(events, settled)
+        return WireStream(events, settled, texts)
 
     def error(
         self, failure: Failure, message: str, *, retry_after: int | None = None

@@ -49,7 +49,9 @@ class OpenAIResponsesWire(Wire):
             server_sent_event({**event, "sequence_number": number}, name=event["type"])
             for number, event in enumerate(_events(reply))
         ]
-        return WireStream(events, len(events))
+        kinds = [event["type"] for event in _events(reply)]
+        texts = [n for n, kind in enumerate(kinds, 1) if kind == "response.output_text.delta"]
+        return WireStream(events, len(events), texts)
 
     def error(
         self, failure: Failure, message: str, *, retry_after: int | None = None

@@ -99,7 +99,8 @@ ROWS = [
         "N16",
         "Headers, trailers or other parts of HTTP without end",
         "A `ProtocolError`, and less than 10 MiB of memory. What a library reads without keeping "
-        "it (lines between answers, early heads) ends at the total limit.",
+        "it (lines between answers, early heads) ends at the total limit. Shown over Chat "
+        "Completions: the transports, which read HTTP, are the same for every protocol.",
     ),
     Row(
         "N17",
@@ -125,6 +126,8 @@ ROWS = [
         "N20",
         "Proxies in the environment, right or wrong",
         "They are used, and get their password but no key of a provider over TLS. One that "
-        "refuses, or is none, is an error that does not show the password.",
+        "refuses, or is none, is an error that does not show the password. A proxy where nobody "
+        "listens is shown over every protocol, the rest over Chat Completions or by the transports "
+        "alone.",
     ),
 ]

@@ -134,7 +134,8 @@ ROWS = [
     Row(
         "X20",
         "A text that makes a pattern, a docstring or a schema expensive",
-        "Work grows with the length of what is read and no faster, up to a million characters.",
+        "A million characters, or the million pieces of a stream, are read in seconds: what came "
+        "before is not gone through again for each of them.",
     ),
     Row(
         "X21",
@@ -152,12 +153,15 @@ ROWS = [
         "X23",
         "Something in the package that is not in its source, or acts when it is imported",
         "The wheel is the git tree, byte for byte, and is built the same anywhere. It has no "
-        "`.pth` file; importing it sends, starts and writes nothing and reads no setting.",
+        "`.pth` file; importing it sends, starts and writes nothing and reads no setting. Versions "
+        "for development are exact, but no hashes are checked when they are installed. There is no "
+        "trusted publishing, there are no attestations, and no actions that are pinned by SHA.",
     ),
     Row(
         "X24",
         "An example that teaches what is unsafe",
-        "No document, docstring or demo turns TLS off, prints or holds a key, or sends one over "
-        "plain HTTP.",
+        "All documents, docstrings and demos are searched by pattern for what turns TLS off, "
+        "prints or holds a key, goes to another host over plain HTTP, or runs what was fetched. "
+        "Nothing is found; what no pattern describes is not looked for.",
     ),
 ]
