@@ -260,7 +260,7 @@ def main() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     asked = f"{given.left} streams, each left after its first text"
     _say(asked if given.left else f"{given.streams} streams of {given.chunks} chunks")
-    for end, count in tally.ends.most_common():
+    for end, count in sorted(tally.ends.items(), key=_place):
         _say(f"  {count} {_ENDS.get(end, f'ended with {end}')}")
     _say(f"took {took:.1f} s, {worked:.1f} s of them work, and {peak:.0f} MiB at most")
     _say(f"{len(tally.wrong)} lost, doubled or mixed up; {tally.sockets} sockets left open")
@@ -278,6 +278,12 @@ _ENDS = {
     "cancelled twice": "were cancelled twice",
 }
 """In words, what a `Tally` calls by name; an error is told by its class."""
+
+
+def _place(end: tuple[str, int]) -> tuple[bool, int]:
+    """The most frequent first, and the ledger after all ends."""
+    name, count = end
+    return name == "ledger entries", -count
 
 
 def _say(line: str) -> None:

@@ -4,9 +4,9 @@ A check never raises: inside of a call the product would take that for a failure
 
 The invariants, by the ids with which a violation is told and a docstring here names them:
 
-I1   A retry: no more attempts than allowed, only after what may be tried again, never after content,
-     never earlier than the server asked for, within the deadline and the budget; the same request
-     each time, byte for byte.
+I1   A retry: no more attempts than allowed, only after what may be tried again, never after
+     content, never earlier than the server asked for, within the deadline and the budget; the same
+     request each time, byte for byte.
 I2   No attempt is sent while the circuit is open, but for the probe; a probe is a single attempt
      (told as I1 or I4).
 I3   Every call that was let through is a success, a failure or neither for the breaker, exactly
