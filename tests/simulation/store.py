@@ -19,8 +19,8 @@ from tests.simulation.judging import Judge
 
 __all__ = ["AppendingStore", "ReplacingStore", "SavingStore", "Turns", "texts"]
 
-MEDDLING = 0.03
-"""The share of writes whose operation is cancelled when they have taken effect."""
+MEDDLING = (0.0, 0.02, 0.2)
+"""Shares of writes whose operation is cancelled just before, or when they have taken effect."""
 MEDDLING_AGAIN = 0.3
 """The share of those that are cancelled once more, while what they wrote is taken back."""
 
@@ -152,6 +152,7 @@ class SavingStore:
         self.failing = failing
         """The share of calls that fail; at 1, its process has died."""
         self._slowest = chance.choice((0.002, 0.02, 0.1))
+        self._meddling = chance.choice(MEDDLING)
 
     async def load(self, session_id: str) -> list[Message]:
         operation = current_operation.get()
@@ -177,6 +178,7 @@ class SavingStore:
         """Write with a failure before or after it took effect."""
         assert asyncio.iscoroutine(writing)
         try:
+            self._meddle()
             await self._delay()
             if self._fails():
                 raise OSError("no room")
@@ -185,11 +187,14 @@ class SavingStore:
             writing.close()
         time = asyncio.get_running_loop().time()
         self._turns.written(time, session_id, await self._inner.load(session_id))
-        if self._chance.random() < MEDDLING:
-            self._interrupt(current_operation.get())
+        self._meddle()
         await self._delay()
         if self._fails():
             raise OSError("no word from the disk")
+
+    def _meddle(self) -> None:
+        if self._chance.random() < self._meddling:
+            self._interrupt(current_operation.get())
 
     async def _delay(self) -> None:
         await asyncio.sleep(self._chance.choice((0.0, 0.0, self._slowest / 10, self._slowest)))
