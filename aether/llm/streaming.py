@@ -20,7 +20,7 @@ from aether.errors import StreamInterruptedError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
-__all__ = ["OwnedStream", "final_chunk", "open_stream", "text_of"]
+__all__ = ["OwnedStream", "close_quietly", "final_chunk", "open_stream", "text_of"]
 
 T = TypeVar("T")
 
@@ -216,12 +216,13 @@ def _is_open(generator: AsyncGenerator[Any, None]) -> bool:
 
 def _begin_closing(generator: AsyncGenerator[Any, None], loop: asyncio.AbstractEventLoop) -> None:
     if _is_open(generator):
-        closing = Finishing(_close_quietly(generator), loop=loop)
+        closing = Finishing(close_quietly(generator), loop=loop)
         _closing.add(closing)
         closing.add_done_callback(_closing.discard)
 
 
-async def _close_quietly(generator: AsyncGenerator[Any, None]) -> None:
+async def close_quietly(generator: AsyncGenerator[Any, None]) -> None:
+    """Close a stream that nobody reads any more; what goes wrong is logged."""
     try:
         await generator.aclose()
     except Exception as error:  # noqa: BLE001 - nobody is left who could be told otherwise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -112,13 +112,8 @@ def shows_nothing(protocol: str, name: str) -> bool:
     return name.startswith("nothing") or (protocol == "gemini" and "a call" in name)
 
 
-@pytest.mark.row("S1", "S2", "S4", "S22")
-@each_protocol
-@each_transport
-@pytest.mark.parametrize("name", SILENT)
-async def test_no_stream_that_is_not_whole_passes_for_an_answer(
-    protocol: str, transport: str, name: str, aftermath: Aftermath
-) -> None:
+def an_adder() -> tuple[Callable[..., Awaitable[int]], list[int]]:
+    """A tool, and what it was given each time it ran."""
     ran: list[int] = []
 
     async def add(a: int, b: int, why: str) -> int:
@@ -126,6 +121,17 @@ async def test_no_stream_that_is_not_whole_passes_for_an_answer(
         ran.append(a)
         return a + b
 
+    return add, ran
+
+
+@pytest.mark.row("S1", "S2", "S4", "S22")
+@each_protocol
+@each_transport
+@pytest.mark.parametrize("name", SILENT)
+async def test_no_stream_that_is_not_whole_passes_for_an_answer(
+    protocol: str, transport: str, name: str, aftermath: Aftermath
+) -> None:
+    add, ran = an_adder()
     items = silent(protocol, name, streaming=True)
     async with (
         FaultServer(items, items, items) as server,
@@ -157,13 +163,7 @@ async def test_no_stream_that_is_not_whole_passes_for_an_answer(
 async def test_no_body_that_is_not_whole_passes_for_an_answer(
     protocol: str, transport: str, name: str, aftermath: Aftermath
 ) -> None:
-    ran: list[int] = []
-
-    async def add(a: int, b: int, why: str) -> int:
-        """Add two numbers."""
-        ran.append(a)
-        return a + b
-
+    add, ran = an_adder()
     items = silent(protocol, name, streaming=False)
     async with (
         FaultServer(items, items) as server,

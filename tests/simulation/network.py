@@ -18,7 +18,7 @@ from aether.errors import AetherError, ProtocolError, ProviderConnectionError, R
 from aether.http.bodies import read_error_body
 from aether.http.contracts import HTTPResponse, HTTPStream, Timeout
 from aether.testing.faults import Answer, Fault, Reply, Served, Situation, WireRequest
-from aether.testing.faults.server import _written
+from aether.testing.faults.protocols import written
 from aether.testing.wires import Wire
 
 CALL_HEADER = "x-call"
@@ -129,7 +129,7 @@ class _Writing:
     """A server that writes its answer, and what of it the reader has got."""
 
     def __init__(self, wire: Wire, plan: Plan, served: Served, patience: float | None) -> None:
-        answer, settled = _written(wire, plan.reply, served.request)
+        answer, settled = written(wire, plan.reply, served.request)
         situation = Situation(wire, served.request, plan.reply, settled)
         for fault in plan.faults:
             answer = fault.change(answer, situation)

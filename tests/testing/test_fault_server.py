@@ -23,7 +23,8 @@ from aether.llm.contracts import TokenUsage, ToolCall
 from aether.testing import FaultServer, faults
 from aether.testing._raw_server import Connection, RawServer
 from aether.testing.faults import Answer, Reply, WireRequest
-from aether.testing.faults.server import HELLO, REQUEST_ID
+from aether.testing.faults.protocols import REQUEST_ID
+from aether.testing.faults.server import HELLO
 from tests.testing.plain_peer import (
     WIRES,
     answered,

@@ -26,7 +26,7 @@ from aether.testing._provider_tests.harness import (
     outcome,
 )
 from aether.testing.faults import Answer
-from aether.testing.faults.server import REQUEST_ID
+from aether.testing.faults.protocols import REQUEST_ID
 from aether.testing.wires import FAILURES, Failure
 
 __all__ = ["FailureTests"]

@@ -18,7 +18,7 @@ from aether.testing._provider_tests.harness import (
     agrees,
     outcome,
 )
-from aether.testing.faults.server import REQUEST_ID
+from aether.testing.faults.protocols import REQUEST_ID
 from aether.testing.wires import Reply
 
 __all__ = ["ReadingTests"]

@@ -9,8 +9,7 @@ import asyncio
 import json
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, cast
 
 from aether.config import ProviderConfig
@@ -19,21 +18,11 @@ from aether.llm.contracts import TokenUsage
 from aether.testing._raw_server import Connection, RawServer
 from aether.testing.faults.answers import Answer
 from aether.testing.faults.kinds import Fault, Situation
+from aether.testing.faults.protocols import parsed, protocol_named, wire_of, written
 from aether.testing.faults.served import Served
-from aether.testing.wires import (
-    AnthropicWire,
-    GeminiWire,
-    OpenAIChatWire,
-    OpenAIResponsesWire,
-    Reply,
-    Wire,
-    WireRequest,
-)
+from aether.testing.wires import Reply, Wire, WireRequest
 
-__all__ = ["HELLO", "REQUEST_ID", "FaultServer", "Item", "Script", "turns", "written"]
-
-REQUEST_ID = "req-test-1"
-"""The name of every request that is answered as a reply, where a wire has a header for it."""
+__all__ = ["HELLO", "FaultServer", "Item", "Script", "turns"]
 
 _Plain = str | Reply | Fault | Sequence[str | Reply | Fault]
 Item = _Plain | Answer
@@ -47,29 +36,9 @@ HELLO = Reply("Hello there.", usage=TokenUsage(input_tokens=9, output_tokens=3))
 
 _TURNS = 3
 """So often the loop goes round before the next piece is sent: the reader has had its turn."""
-_HEAD = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.1\r\n")
 _LONGEST_STATUS = 200
 """So many bytes has a status line at most."""
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r\n")
-
-
-@dataclass(frozen=True, slots=True)
-class _Protocol:
-    wire: Wire
-    path_end: str
-    """How the paths of its requests end."""
-    base_path: str
-    """The path of a base URL."""
-    options: Mapping[str, str]
-    """What the adapter must be told."""
-
-
-_PROTOCOLS = {
-    "openai": _Protocol(OpenAIChatWire(), "/chat/completions", "/v1", {"api": "chat"}),
-    "openai.responses": _Protocol(OpenAIResponsesWire(), "/responses", "/v1", {"api": "responses"}),
-    "anthropic": _Protocol(AnthropicWire(), "/messages", "", {}),
-    "gemini": _Protocol(GeminiWire(), "enerateContent", "", {}),
-}
 
 
 class FaultServer:
@@ -169,7 +138,7 @@ class FaultServer:
         """The base URL of a client that speaks `protocol`: `openai`, `openai.responses`,
         `anthropic` or `gemini`. A `ConfigurationError` if it is another, or before the start.
         """
-        spoken = _protocol(protocol)
+        spoken = protocol_named(protocol)
         return self.url + spoken.base_path
 
     def config(self, protocol: str = "openai", **fields: Any) -> ProviderConfig:
@@ -178,7 +147,7 @@ class FaultServer:
         `fields` are those of `ProviderConfig`; without them it has a key and a model of its own,
         and gives up after `patience` seconds.
         """
-        options = {**_protocol(protocol).options, **fields.pop("options", {})}
+        options = {**protocol_named(protocol).options, **fields.pop("options", {})}
         fields = {
             "model": "test-model-1",
             "api_key": "sk-canary-of-the-fault-server",
@@ -231,7 +200,7 @@ class FaultServer:
 
     async def _serve(self, connection: Connection) -> None:
         while data := await connection.read_request():
-            served = Served(_parsed(data))
+            served = Served(parsed(data))
             self.served.append(served)
             self._answering += 1
             self._changed.set()
@@ -261,11 +230,11 @@ class FaultServer:
         if isinstance(item, Answer):
             return await self._send(connection, item, served, None)
         reply, faults = self._told(item)
-        wire = self._wire_of(served.request)
+        wire = self._wire or wire_of(served.request.path)
         if wire is None:
             return await self._send_nothing_there(connection, served)
         served.faults = tuple(fault.name for fault in faults)
-        answer, settled = _written(wire, reply, served.request)
+        answer, settled = written(wire, reply, served.request)
         situation = Situation(wire, served.request, reply, settled)
         for fault in faults:
             answer = fault.change(answer, situation)
@@ -332,15 +301,6 @@ class FaultServer:
         reply = texts[-1] if texts else HELLO
         return Reply(reply) if isinstance(reply, str) else reply, faults
 
-    def _wire_of(self, request: WireRequest) -> Wire | None:
-        if self._wire is not None:
-            return self._wire
-        path = request.path.partition("?")[0]
-        for protocol in _PROTOCOLS.values():
-            if path.endswith(protocol.path_end):
-                return protocol.wire
-        return None
-
     async def _until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(self._patience):
             while not reached():
@@ -352,22 +312,6 @@ async def turns(count: int = _TURNS) -> None:
     """Let everything else in the loop have its turn, so often."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-def written(wire: Wire, reply: Reply, request: WireRequest) -> Answer:
-    """The reply as the request wants it: in pieces, or whole."""
-    return _written(wire, reply, request)[0]
-
-
-def _written(wire: Wire, reply: Reply, request: WireRequest) -> tuple[Answer, int]:
-    """And after how many pieces it is settled."""
-    headers = {wire.request_id_header: REQUEST_ID} if wire.request_id_header else {}
-    if wire.wants_stream(request):
-        stream = wire.stream(reply, request)
-        typed = {**headers, "content-type": wire.stream_type}
-        return Answer(stream.events, headers=typed), stream.settled
-    typed = {**headers, "content-type": "application/json"}
-    return Answer([wire.body(reply, request)], headers=typed), 1
 
 
 def _checked(script: Script) -> Script:
@@ -387,21 +331,3 @@ def _parts(item: _Plain) -> Sequence[str | Reply | Fault]:
                 f"functions that return one of them, not {part!r}."
             )
     return cast("Sequence[str | Reply | Fault]", parts)
-
-
-def _protocol(name: str) -> _Protocol:
-    try:
-        return _PROTOCOLS[name]
-    except KeyError:
-        raise ConfigurationError(
-            f"A FaultServer speaks {', '.join(map(repr, _PROTOCOLS))}, not {name!r}."
-        ) from None
-
-
-def _parsed(data: bytes) -> WireRequest:
-    head, _, body = data.partition(b"\r\n\r\n")
-    start = _HEAD.match(data)
-    method, path = start.groups() if start else (b"", b"")
-    fields = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
-    headers = {name.lower(): value.strip() for name, _, value in fields}
-    return WireRequest(method.decode(), path.decode("latin-1"), headers, body)
