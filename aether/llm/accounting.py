@@ -35,7 +35,9 @@ from aether.llm.messages import LLMRequest, LLMResponse, Message, StreamChunk, T
 from aether.llm.usage import LedgerEntry
 
 __all__ = [
+    "account_for",
     "bound",
+    "brings_more_in",
     "estimate_input_tokens",
     "estimate_tokens",
     "input_token_bound",
@@ -58,6 +60,26 @@ LARGEST_OUTPUT = 131_072
 SERVER_PROMPT = 1_024
 """A server adds fewer tokens than this to a request with tools or a schema: Anthropic says that it
 is up to 530."""
+
+_HARMLESS = frozenset(
+    {
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "metadata",
+        "min_p",
+        "presence_penalty",
+        "prompt_cache_key",
+        "repetition_penalty",
+        "safety_identifier",
+        "store",
+        "top_k",
+        "top_logprobs",
+        "user",
+        "verbosity",
+    }
+)
+"""Fields of `extra_body` that bring nothing in, and change nothing of how much may come out."""
 
 _REFUSALS = (
     AuthenticationError,
@@ -96,11 +118,11 @@ def input_token_bound(request: LLMRequest) -> int:
     """The request has no more tokens than this: one to each byte of its messages, tools and schema
     as JSON, and what a server adds to them.
 
-    What it only names (a document by URL), what fields of `extra_body` bring in, or what is no JSON
-    (a third party's provider may send it all the same), may be of any length: then it is the most
-    that a model reads.
+    What it only names (a document by URL), what fields of `extra_body` may bring in, or what is no
+    JSON (a third party's provider may send it all the same), may be of any length: then it is the
+    most that a model reads.
     """
-    if request.extra_body or any(map(_is_open_ended, request.messages)):
+    if brings_more_in(request) or any(map(_is_open_ended, request.messages)):
         return LARGEST_INPUT
     size = _described_bytes(request)
     if size is None:
@@ -123,9 +145,14 @@ def output_token_bound(request: LLMRequest) -> int:
     """
     if request.max_tokens is None:
         return LARGEST_OUTPUT
-    if request.extra_body:  # it may set another limit
+    if brings_more_in(request):  # also another limit, maybe
         return max(request.max_tokens, LARGEST_OUTPUT)
     return request.max_tokens
+
+
+def brings_more_in(request: LLMRequest) -> bool:
+    """Whether fields of `extra_body` may bring input in, or change how much may come out."""
+    return not _HARMLESS.issuperset(request.extra_body)
 
 
 def settle_answer(
@@ -215,6 +242,48 @@ def bound(entry: LedgerEntry, request: LLMRequest) -> None:
         entry.most_output_tokens = max(output_token_bound(request), entry.output_tokens or 0)
 
 
+def account_for(
+    context: CallContext,
+    request: LLMRequest,
+    *,
+    first: int,
+    provider: str | None,
+    model: str | None,
+    seconds: float,
+    answer: LLMResponse | StreamChunk | None,
+    error: BaseException | None,
+    characters: int = 0,
+) -> list[LedgerEntry]:
+    """The entries of a call that has ended, from the `first` on: if none is of its `answer` or its
+    `error`, because no inner layer keeps a ledger, it is written now. None is left `pending`.
+
+    The arguments are those of `record_attempt`. An answer from a cache is of no attempt.
+    """
+    entries = context.entries[first:]
+    if not isinstance(answer, LLMResponse | StreamChunk):
+        answer = None  # a third party may return anything
+    missing = (not entries and not context.accounted) or (
+        answer is not None and all(map(_brought_nothing, entries))
+    )
+    if missing and not _is_cached(answer):
+        record_attempt(
+            context,
+            request,
+            provider=provider,
+            model=model,
+            seconds=seconds,
+            answer=answer,
+            error=error,
+            characters=characters,
+        )
+        entries = context.entries[first:]
+    for entry in entries:
+        if entry.state == "pending":
+            entry.state = "unknown"
+        bound(entry, request)
+    return entries
+
+
 def record_attempt(
     context: CallContext,
     request: LLMRequest,
@@ -228,11 +297,14 @@ def record_attempt(
 ) -> None:
     """Write the entry of an attempt whose provider opened none, which took `seconds` until now.
 
-    An error that says that nothing was sent leaves no entry. An `answer` of another type is none: a
+    An error that says that nothing was sent leaves no entry, nor does the end of a wait for the
+    attempt. An `answer` of another type is none: a
     third party may return anything.
     """
     if isinstance(error, InputError):
         error = translate(error)  # it may be the answer that does not fit
+    if answer is None and context.queued:
+        return
     if answer is None and isinstance(error, AetherError) and not isinstance(error, ProviderError):
         return
     entry = context.open_entry(provider=provider, model=model)
@@ -248,6 +320,16 @@ def written_beside_text(chunk: StreamChunk) -> int:
     call = chunk.tool_call
     size = len(chunk.reasoning or "")
     return size if call is None else size + len(call.name or "") + len(call.arguments)
+
+
+def _brought_nothing(entry: LedgerEntry) -> bool:
+    """Whether an answer is of another attempt: of a provider that some layer has fallen back to."""
+    return entry.error is not None and entry.state != "exact"
+
+
+def _is_cached(answer: LLMResponse | StreamChunk | None) -> bool:
+    source = answer.response if isinstance(answer, StreamChunk) else answer
+    return isinstance(source, LLMResponse) and source.cached
 
 
 def _count(told: object) -> int | None:
@@ -280,7 +362,8 @@ def _estimate(
         entry.most_input_tokens = max(input_token_bound(request), entry.input_tokens)
     if entry.output_tokens is None or not whole:
         told = max(entry.output_tokens or 0, entry.reasoning_tokens or 0)
-        entry.output_tokens = max(estimate_tokens(characters), told)
+        likely = min(estimate_tokens(characters), output_token_bound(request))
+        entry.output_tokens = max(likely, told)
         entry.most_output_tokens = max(output_token_bound(request), entry.output_tokens)
 
 

@@ -14,7 +14,11 @@ KIND = "price_source"
 
 
 class PriceSource(Protocol):
-    """Knows what tokens cost. Both methods may block: no call to a provider waits for them."""
+    """Knows what tokens cost.
+
+    Loading may block: it is done in a thread, or where somebody reads a cost. Then a price is there
+    at once: a call that a budget limits in dollars asks for some on its way.
+    """
 
     def load(self) -> None:
         """Load the prices, if that was not done yet. Safe to call from several threads."""

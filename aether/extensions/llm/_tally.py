@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 
+from aether.extensions.llm._pricing import Prices
+from aether.extensions.llm._worst_case import least_of, most_of
 from aether.llm.accounting import bound
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
-from aether.llm.pricing import KIND, PriceSource
+from aether.llm.pricing import PriceSource
 from aether.llm.usage import LedgerEntry, TokenUsage, add_known
-from aether.registry import default_registry
 
 __all__ = ["Costs", "Tally"]
 
@@ -58,7 +59,7 @@ class Tally:
         self._unpriced: deque[tuple[str, LedgerEntry]] = deque()
         """With the row that the cost belongs to."""
         self._pricing = threading.Lock()
-        self._prices = prices
+        self.prices = Prices(prices)
         self._costs: dict[str, Decimal] = {}
         self._total = Decimal(0)
         self._uncertain = Decimal(0)
@@ -108,21 +109,15 @@ class Tally:
     def price(self, *, load: bool = False) -> None:
         """Price what waits for it, and load the prices where that takes them or `load` says so."""
         with self._pricing:
-            table = self._table() if load else None
+            if load:
+                self.prices.load()
             while self._unpriced:
                 model, entry = self._unpriced[0]
                 if entry.cost_usd is not None:
                     self._add_cost(model, Decimal(repr(entry.cost_usd)), None)
                 else:
-                    table = table or self._table()
-                    self._add_cost(model, *_priced(entry, table))
+                    self._add_cost(model, *_priced(entry, self.prices))
                 self._unpriced.popleft()  # at last: an error must not lose the entry
-
-    def _table(self) -> PriceSource:
-        if self._prices is None:
-            self._prices = default_registry.get(KIND, "genai")()
-        self._prices.load()
-        return self._prices
 
     def _add_entry(
         self, entry: LedgerEntry, request: LLMRequest, answer: LLMResponse | StreamChunk | None
@@ -199,67 +194,11 @@ def _priced(entry: LedgerEntry, table: PriceSource) -> tuple[Decimal | None, Dec
     """What the entry adds to the total, and by how much at most that is wrong."""
     if entry.state == "exact":
         return table.cost(entry), None
-    most = table.cost(_most(entry, table))
+    most = table.cost(most_of(entry, table))
     if entry.state == "unknown":
         return None, most
     cost = table.cost(entry)
     if cost is None or most is None:
         return cost, None
-    least = table.cost(_least(entry)) or Decimal(0)
+    least = table.cost(least_of(entry)) or Decimal(0)
     return cost, max(_EXACT.subtract(most, cost), _EXACT.subtract(cost, least))
-
-
-def _most(entry: LedgerEntry, table: PriceSource) -> LedgerEntry:
-    """The entry with the most that its attempt can have used, in the dearest way: what a cache was
-    written with, or what was reasoning, sound or an image, may have a price of its own.
-    """
-    tokens = entry.most_input_tokens
-    if tokens is not None:
-        entry = replace(_without_input(entry), input_tokens=tokens)
-        written = replace(entry, cache_write_tokens=tokens)
-        ways = (
-            entry,
-            written,
-            _with_details(written, cache_write_1h_tokens=tokens),
-            _with_details(entry, input_audio_tokens=tokens),
-        )
-        entry = _dearest(ways, table)
-    tokens = entry.most_output_tokens
-    if tokens is not None:
-        entry = replace(_without_output(entry), output_tokens=tokens)
-        ways = (
-            entry,
-            replace(entry, reasoning_tokens=tokens),
-            _with_details(entry, output_audio_tokens=tokens),
-            _with_details(entry, output_image_tokens=tokens),
-        )
-        entry = _dearest(ways, table)
-    return entry
-
-
-def _least(entry: LedgerEntry) -> LedgerEntry:
-    """The entry with what its attempt has used for certain."""
-    if entry.most_input_tokens is not None:
-        entry = replace(_without_input(entry), input_tokens=0)
-    if entry.most_output_tokens is not None:
-        entry = replace(_without_output(entry), output_tokens=0)
-    return entry
-
-
-def _dearest(ways: Iterable[LedgerEntry], table: PriceSource) -> LedgerEntry:
-    return max(ways, key=lambda way: table.cost(way) or Decimal(0))
-
-
-def _without_input(entry: LedgerEntry) -> LedgerEntry:
-    """Without what is said of parts of the input, which is not known."""
-    details = {name: n for name, n in entry.token_details.items() if name.startswith("output")}
-    return replace(entry, cache_read_tokens=None, cache_write_tokens=None, token_details=details)
-
-
-def _without_output(entry: LedgerEntry) -> LedgerEntry:
-    details = {name: n for name, n in entry.token_details.items() if not name.startswith("output")}
-    return replace(entry, reasoning_tokens=None, token_details=details)
-
-
-def _with_details(entry: LedgerEntry, **details: int) -> LedgerEntry:
-    return replace(entry, token_details={**entry.token_details, **details})

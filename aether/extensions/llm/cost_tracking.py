@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from aether.extensions.llm._tally import Tally
-from aether.llm.accounting import record_attempt, written_beside_text
+from aether.llm.accounting import account_for, written_beside_text
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
@@ -83,23 +83,19 @@ class CostTrackingProvider(ProviderWrapper):
         characters: int = 0,
     ) -> None:
         request, context, first, started = call
-        if not isinstance(answer, LLMResponse | StreamChunk):
-            answer = None  # a third party may return anything
-        entries = context.entries[first:]
-        if (not entries and not context.accounted) or (
-            answer is not None and all(map(_brought_nothing, entries))
-        ):
-            record_attempt(
-                context,
-                request,
-                provider=self._provider,
-                model=request.model or self.default_model,
-                seconds=self._clock() - started,
-                answer=answer,
-                error=error,
-                characters=characters,
-            )
-        self.usage.add(context.entries[first:], request, answer)
+        entries = account_for(
+            context,
+            request,
+            first=first,
+            provider=self._provider,
+            model=request.model or self.default_model,
+            seconds=self._clock() - started,
+            answer=answer,
+            error=error,
+            characters=characters,
+        )
+        counted = entries and isinstance(answer, LLMResponse | StreamChunk)
+        self.usage.add(entries, request, answer if counted else None)
 
 
 class _Call(NamedTuple):
@@ -107,11 +103,6 @@ class _Call(NamedTuple):
     context: CallContext
     first_entry: int
     started: float
-
-
-def _brought_nothing(entry: LedgerEntry) -> bool:
-    """Whether an answer is of another attempt: of a provider that some layer has fallen back to."""
-    return entry.error is not None and entry.state != "exact"
 
 
 def _answer(last: object) -> LLMResponse | StreamChunk | None:
@@ -143,6 +134,11 @@ class Usage:
     def disabled(cls) -> Usage:
         """The usage of a client without cost tracking: zero, and it says so."""
         return cls(enabled=False)
+
+    @property
+    def prices(self) -> PriceSource:
+        """Where the prices come from, for who needs them too. They are loaded when first needed."""
+        return self._tally.prices
 
     @property
     def total_requests(self) -> int:
