@@ -93,6 +93,20 @@ class WithoutStream:
         return await self._inner.complete(request)
 
 
+class Timer:
+    """What a clock calls later, unless it is cancelled before."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call: Callable[[], None] | None = call
+
+    def __call__(self) -> None:
+        if self._call is not None:
+            self._call()
+
+    def cancel(self) -> None:
+        self._call = None
+
+
 class Clock:
     """Virtual time: it passes while `run` finds nothing else to do than to wait.
 
@@ -135,6 +149,12 @@ class Clock:
 
     def _call_later(self, seconds: float, call: Callable[[], Any]) -> None:
         heapq.heappush(self._due, (self.now + seconds, next(self._order), call))
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """As a loop's."""
+        timer = Timer(call)
+        self._call_later(seconds, timer)
+        return timer
 
     async def run(self, *work: Awaitable[Any]) -> list[Any]:
         """Run together, in virtual time, what is to be awaited. Exceptions are results."""
