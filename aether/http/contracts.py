@@ -44,6 +44,16 @@ class Timeout:
     """Between two pieces of the answer, and until its first byte."""
     total: float | None = None
     """For the whole request, its body included."""
+    first_content: float | None = None
+    """Until the first content of an answer: what only keeps the connection open is none."""
+    stall: float | None = None
+    """Between two pieces of content of a streamed answer. No transport knows these two: the layer
+    `TimeoutProvider` watches what the adapter makes of the answer."""
+
+    @property
+    def watches_content(self) -> bool:
+        """Whether there is a limit for content."""
+        return self.first_content is not None or self.stall is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ It must not know a protocol: a `Codec` writes the requests and reads the answers
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
 from typing import NamedTuple
@@ -55,7 +55,11 @@ class Exchange:
             sent, source = self._render(request, model, asked if part == 1 else None, stream=False)
             with Attempt(request, source) as attempt:
                 body = await self._endpoint.post(
-                    sent.path, sent.body, headers=sent.headers, source=source
+                    sent.path,
+                    sent.body,
+                    headers=sent.headers,
+                    source=source,
+                    on_headers=_listener(request),
                 )
                 attempt.accepted()
                 response = self._codec.parse(body, source=source)
@@ -82,7 +86,7 @@ class Exchange:
         for part in count(1):
             sent, source = self._render(request, model, asked if part == 1 else None, stream=True)
             with Attempt(request, source) as attempt:
-                async with self._open(sent, source, before=whole) as events:
+                async with self._open(sent, source, request, before=whole) as events:
                     assembly = self._codec.assemble(source=source)
                     attempt.watch(assembly)
                     text = ""
@@ -177,12 +181,16 @@ class Exchange:
 
     @asynccontextmanager
     async def _open(
-        self, sent: _Sent, source: Source, *, before: LLMResponse | None
+        self, sent: _Sent, source: Source, request: LLMRequest, *, before: LLMResponse | None
     ) -> AsyncGenerator[EventStream, None]:
         """The stream of one part. What goes wrong when others came before it breaks them off."""
         try:
             async with self._endpoint.stream(
-                sent.path, sent.body, headers=sent.headers, source=source
+                sent.path,
+                sent.body,
+                headers=sent.headers,
+                source=source,
+                on_headers=_listener(request),
             ) as events:
                 yield events
         except ProviderError as error:
@@ -198,7 +206,10 @@ class Exchange:
         An answer that may not go on, though there is more of it, was cut off.
         """
         following = self._codec.follow_up(request, response)
-        if following is not None and part > MAX_FOLLOW_UPS:
+        if following is None:
+            return whole, None
+        reservation = None if request.context is None else request.context.reservation
+        if part > MAX_FOLLOW_UPS or (reservation is not None and not reservation.extend()):
             return whole.model_copy(update={"finish_reason": "length"}), None
         return whole, following
 
@@ -207,6 +218,11 @@ class _Sent(NamedTuple):
     path: str
     body: bytes
     headers: Mapping[str, str]
+
+
+def _listener(request: LLMRequest) -> Callable[[Mapping[str, str]], None] | None:
+    """Who is told the headers of the request's answer."""
+    return None if request.context is None else request.context.on_headers
 
 
 def _is_broken(error: ProviderError) -> bool:

@@ -88,10 +88,18 @@ class Endpoint:
         """What the errors of one call to `model` carry."""
         return Source(self.provider, model, self._redact, host=self._state_host)
 
-    async def post(self, path: str, body: bytes, *, headers: Headers, source: Source) -> bytes:
+    async def post(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        headers: Headers,
+        source: Source,
+        on_headers: Callable[[Headers], None] | None = None,
+    ) -> bytes:
         """Send JSON. The body of the answer, if its status is 200; else what that stands for.
 
-        Sets the source's request id.
+        Sets the source's request id. `on_headers` is told those of the answer, whatever it is.
         """
         transport = await self._open()
         try:
@@ -107,13 +115,21 @@ class Endpoint:
             source.sign(error)
             raise
         source.request_id = _request_id(answer.headers, source)
+        if on_headers is not None:
+            on_headers(answer.headers)
         if answer.status != 200:
             raise _refused(answer.status, answer.headers, answer.body, source)
         return answer.body
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, path: str, body: bytes, *, headers: Headers, source: Source
+        self,
+        path: str,
+        body: bytes,
+        *,
+        headers: Headers,
+        source: Source,
+        on_headers: Callable[[Headers], None] | None = None,
     ) -> AsyncGenerator[EventStream, None]:
         """Send JSON, and enter when the answer has begun with status 200; else as `post`.
 
@@ -132,6 +148,8 @@ class Endpoint:
                 timeout=self._timeout,
             ) as answer:
                 source.request_id = _request_id(answer.headers, source)
+                if on_headers is not None:
+                    on_headers(answer.headers)
                 events = EventStream(answer, read_seconds=self._timeout.read, clock=self._clock)
                 try:
                     if answer.status != 200:
