@@ -9,7 +9,9 @@ from aether.config import ProviderConfig
 from aether.errors import AetherError
 from aether.extensions.llm.registry import register_provider
 from aether.http import contracts as _transports  # noqa: F401 - its built-ins are known then
+from aether.llm.budget import Budget
 from aether.llm.messages import Message
+from aether.llm.policies import Hedge, RateLimit
 from aether.memory.contracts import SessionStore
 from aether.registry import register
 from aether.tools import Tool, register_tool
@@ -20,8 +22,11 @@ __all__ = [
     "Aether",
     "AetherError",
     "Agent",
+    "Budget",
+    "Hedge",
     "Message",
     "ProviderConfig",
+    "RateLimit",
     "SessionStore",
     "Tool",
     "__version__",

@@ -30,6 +30,8 @@ from aether.tools.schema import build_tool
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from aether.llm.budget import Budget
+
 __all__ = ["Agent", "AgentResult", "StructuredResult"]
 
 T = TypeVar("T")
@@ -67,7 +69,8 @@ class Agent:
 
     Without a client it uses the one that delegates to it, else one default client that is made
     from the environment on first use and closed at exit. The other options are defaults for every
-    run; an argument of a run beats them.
+    run; an argument of a run beats them. All runs draw on `budget`, besides their own and that of
+    the run that delegates to it.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Agent:
         max_tokens: int | None = None,
         parallel_tools: bool | None = None,
         max_tool_iterations: int | None = None,
+        budget: Budget | None = None,
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise ConfigurationError("An agent needs a name.")
@@ -96,6 +100,7 @@ class Agent:
         self.tools = tuple(tools)
         self.model = model
         self.client = client
+        self.budget = budget
         self._defaults: CallOptions = {
             "temperature": temperature,
             "max_tokens": max_tokens,
@@ -214,7 +219,10 @@ class Agent:
             messages = (Message(role="system", content=self.instructions), *messages)
         merged: dict[str, Any] = {"tools": self.tools, "model": self.model, **self._defaults}
         merged.update((name, value) for name, value in options.items() if value is not None)
-        return self._find_client().prepare(messages, merged, agent=self.name, depth=depth)
+        budgets = () if self.budget is None else (self.budget,)
+        return self._find_client().prepare(
+            messages, merged, agent=self.name, depth=depth, budgets=budgets
+        )
 
     def _find_client(self) -> Aether:
         if self.client is not None:

@@ -5,6 +5,7 @@ It must not know how a provider is called, a loop is run or a session is kept.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -17,11 +18,12 @@ from aether.engine.options import CallOptions, as_messages, build_request, build
 from aether.engine.run import Run
 from aether.errors import ClientClosedError
 from aether.events import EventBus
-from aether.extensions.llm.builder import Stack, build_stack, wrap_provider
+from aether.extensions.llm.builder import Stack, build_stack, wrap_provider, wrap_run
 from aether.extensions.llm.cost_tracking import Usage
 from aether.extensions.llm.factory import options_taken, split_model
+from aether.extensions.llm.settings import checked_budget, read_settings
 from aether.llm.ask import set_client_factory
-from aether.llm.contracts import LLMProvider
+from aether.llm.contracts import Layer, LLMProvider
 from aether.llm.messages import (
     LLMResponse,
     Message,
@@ -40,6 +42,10 @@ from aether.tools.contracts import ToolMiddleware
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
+    from aether.llm.budget import Budget
+    from aether.llm.caching import ResponseCache
+    from aether.llm.estimate import Estimate
+    from aether.llm.policies import Fallbacks, Hedge, RateLimit
     from aether.sync import SyncAether
 
 __all__ = ["Aether"]
@@ -68,6 +74,12 @@ class Aether:
         with_retry: bool = True,
         with_circuit_breaker: bool = True,
         with_cost_tracking: bool = True,
+        budget: Budget | None = None,
+        cache: bool | str | ResponseCache | None = None,
+        fallbacks: Sequence[str | LLMProvider] | Fallbacks | None = None,
+        hedge: bool | Hedge | None = None,
+        rate_limit: RateLimit | None = None,
+        layers: Sequence[Layer] = (),
         events: EventBus | None = None,
         memory_store: SessionStore | None = None,
         tool_middleware: Sequence[ToolMiddleware] = (),
@@ -98,22 +110,30 @@ class Aether:
         self.events = EventBus() if events is None else events
         self._registry = default_registry if registry is None else registry
         self._middleware = tuple(tool_middleware)
-        self._flags = {
-            "with_retry": with_retry,
-            "with_circuit_breaker": with_circuit_breaker,
-            "with_cost_tracking": with_cost_tracking,
-        }
-        config = config or ProviderConfig()
+        given = config or ProviderConfig()
+        self._settings = read_settings(
+            given,
+            registry=self._registry,
+            with_retry=with_retry,
+            with_circuit_breaker=with_circuit_breaker,
+            with_cost_tracking=with_cost_tracking,
+            budget=budget,
+            cache=cache,
+            fallbacks=fallbacks,
+            hedge=hedge,
+            rate_limit=rate_limit,
+            layers=layers,
+        )
         # How requests are sent, also to other providers; not the configuration, which has the key.
-        self._sending = {"transport": config.transport, "timeout": config.timeout}
+        self._sending = {"transport": given.transport, "timeout": given.timeout}
         usage = Usage() if with_cost_tracking else Usage.disabled()
         self._stack: Stack
         if provider is not None:
             self._stack = wrap_provider(
-                provider, usage=usage, with_cost_tracking=with_cost_tracking
+                provider, registry=self._registry, usage=usage, settings=self._settings
             )
         else:
-            self._stack = self._build(config, usage)
+            self._stack = self._build(given, usage)
         self._others: dict[str, Stack] = {}
         self._store = memory_store
         self._sessions: WeakValueDictionary[str, Session] = WeakValueDictionary()
@@ -239,11 +259,37 @@ class Aether:
         """The text of every turn as it comes, in deltas that are not empty."""
         return OwnedStream(text_of(self.prepare(prompt, options).stream()))
 
-    def session(self, session_id: str, system: str | None = None) -> Session:
+    async def estimate(
+        self, prompt: str | Sequence[Message], *, output: Any = None, **options: Unpack[CallOptions]
+    ) -> Estimate:
+        """What the same call of `ask` would use at least and at most. Nothing is sent.
+
+        At most is what a budget would set aside for it; with tools, for each of the
+        `max_tool_iterations` turns that it may take, of which all but the first may read as much as
+        a model can. It leaves out attempts that fail and are repeated, and what tools themselves
+        use. A cost is `None` if no price is known. The prices are loaded, in a worker thread, if
+        they were not yet.
+        """
+        from aether.extensions.llm.estimating import estimate_calls
+
+        run = self.prepare(prompt, {**options, "output": output})
+        stack, _ = self._route(options.get("model"))
+        turns = run.context.max_tool_iterations if run.context.tools else 1
+        if output is not None:
+            turns += run.context.output_retries
+        return await estimate_calls(
+            run.request, provider=stack.name, turns=turns, prices=stack.usage.prices
+        )
+
+    def session(
+        self, session_id: str, system: str | None = None, *, budget: Budget | None = None
+    ) -> Session:
         """The session of that id; the same object while anyone holds it.
 
-        A system prompt given again takes the place of the stored one from the next turn.
+        A system prompt or a budget given again takes the place of the one before from the next
+        turn.
         """
+        checked_budget(budget)
         self._check_open()
         with self._lock:
             session = self._sessions.get(session_id)
@@ -253,10 +299,13 @@ class Aether:
                     conversation=_Conversation(self),
                     store=self._session_store(),
                     system=system,
+                    budget=budget,
                 )
                 self._sessions[session_id] = session
-            elif system is not None:
-                session.set_system(system)
+            else:
+                if system is not None:
+                    session.set_system(system)
+                session.budget = budget or session.budget
         return session
 
     def on(self, event_name: str) -> Callable[[S], S]:
@@ -266,6 +315,18 @@ class Aether:
     async def warm_up(self) -> None:
         """Load now what is loaded on first need: the prices, in a worker thread."""
         await self.usage.warm_up()
+
+    def explain(self) -> str:
+        """Print what runs, and return the same text: the layers in order, how each is set, where
+        every setting came from, and a warning for each order of layers that breaks a promise.
+        """
+        from aether.extensions.llm.explaining import explain
+
+        text = explain(
+            self.provider, self._settings, choice=self._stack.choice, given=self._stack.given
+        )
+        sys.stdout.write(f"{text}\n")
+        return text
 
     async def aclose(self) -> None:
         """Close the connections. Twice is fine; a call after it raises `ClientClosedError`."""
@@ -277,6 +338,9 @@ class Aether:
         async with AsyncExitStack() as closing:  # one that fails keeps no other open
             if self._sync is not None:
                 closing.callback(self._sync.stop)
+            close = getattr(self._settings.cache, "aclose", None)
+            if close is not None and self._settings.owns_cache:
+                closing.push_async_callback(close)
             for stack in stacks:
                 close = getattr(stack.provider, "aclose", None)
                 if close is not None:
@@ -305,11 +369,14 @@ class Aether:
         agent: str | None = None,
         session: Session | None = None,
         depth: int = 0,
+        budgets: Sequence[Budget] = (),
     ) -> Run:
         """A run that is ready to go. For who builds on the client, as agents and sessions do."""
         self._check_open()
         messages = as_messages(prompt)
         stack, model = self._route(options.get("model"))
+        if session is not None and session.budget is not None:
+            budgets = (*budgets, session.budget)
         context = build_run(
             options,
             events=self.events,
@@ -319,11 +386,12 @@ class Aether:
             agent=agent,
             session=session,
             depth=depth,
+            budgets=budgets,
         )
         request = build_request(
             messages, options, model=model, tools=context.tools, output=context.output
         )
-        return Run(stack.provider, request, context)
+        return Run(wrap_run(stack, context.budgets), request, context)
 
     def _route(self, model: str | None) -> tuple[Stack, str | None]:
         """The stack that serves the model, and the model's plain name."""
@@ -351,7 +419,7 @@ class Aether:
             return stack
 
     def _build(self, config: ProviderConfig, usage: Usage) -> Stack:
-        return build_stack(config, registry=self._registry, usage=usage, **self._flags)
+        return build_stack(config, registry=self._registry, usage=usage, settings=self._settings)
 
     def _session_store(self) -> SessionStore:
         if self._store is None:

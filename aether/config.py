@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,13 @@ class ProviderConfig:
     transport: Any = None
     timeout: Any = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    budget: Any = None
+    """This and what follows as `Aether(budget=, cache=, fallbacks=, hedge=, rate_limit=)`: an
+    argument of the client beats it."""
+    cache: Any = None
+    fallbacks: Any = None
+    hedge: Any = None
+    rate_limit: Any = None
 
     def __post_init__(self) -> None:
         for name in ("provider", "model", "api_key", "base_url"):
@@ -73,7 +80,7 @@ class ProviderConfig:
 
 
 _log = logging.getLogger("aether.config")
-_warned: set[tuple[str, str]] = set()
+_warned: dict[tuple[str, str], str] = {}
 
 _OFF = frozenset({"0", "false", "no", "off"})
 _ON = frozenset({"1", "true", "yes", "on"})
@@ -198,6 +205,26 @@ def file_tool_root() -> Path:
         return Path.cwd()
 
 
+def call_settings() -> Iterator[tuple[str, object, str]]:
+    """What calls take where no argument says otherwise: its name, its value, and where that is
+    from, a variable or the default.
+    """
+    for name, variable, read in (
+        ("temperature", "AETHER_DEFAULT_TEMPERATURE", default_temperature),
+        ("max_tool_iterations", "AETHER_MAX_TOOL_ITERATIONS", max_tool_iterations),
+        ("parallel_tools", "AETHER_PARALLEL_TOOLS", parallel_tools),
+        ("max_delegation_depth", "AETHER_MAX_DELEGATION_DEPTH", max_delegation_depth),
+    ):
+        raw = environment(variable)
+        value = read()
+        if raw is None:
+            source = "default"
+        else:
+            used = _warned.get((variable, raw))
+            source = variable if used is None else f"{used}, as {variable} is not valid"
+        yield name, value, source
+
+
 def _integer(name: str, *, default: int, minimum: int, maximum: int) -> int:
     raw = environment(name)
     if raw is None:
@@ -236,5 +263,5 @@ def _warn(name: str, raw: str, used: str) -> None:
         return
     if len(_warned) > 1000:
         _warned.clear()
-    _warned.add((name, raw))
+    _warned[name, raw] = used
     _log.warning("%s is not valid; using %s", name, used)

@@ -20,10 +20,12 @@ It must not know any other module of the package (type hints aside).
     │   ├── OverloadedError                    503, 529: the provider has no capacity for now
     │   ├── ServerError                        another 5xx
     │   ├── RequestTimeoutError (TimeoutError) no answer within the time limit
+    │   │   └── DeadlineExceededError          the time that the caller gave is over
     │   ├── ProviderConnectionError (ConnectionError)
     │   ├── StreamInterruptedError             a stream broke off after it had begun
     │   └── ProtocolError                      an answer that the protocol does not allow
     ├── CircuitOpenError                       not sent: the provider failed too often just now
+    ├── BudgetExceededError                    not sent: a budget does not have that much left
     ├── OutputError                            the answers were not of the type that was asked for
     ├── ToolError                              a tool cannot be registered or run
     │   └── ToolLoopError                      the model kept calling tools
@@ -45,11 +47,13 @@ __all__ = [
     "AetherError",
     "AuthenticationError",
     "BadRequestError",
+    "BudgetExceededError",
     "CircuitOpenError",
     "ClientClosedError",
     "ConfigurationError",
     "ContentFilterError",
     "ContextLengthError",
+    "DeadlineExceededError",
     "InputError",
     "MissingExtraError",
     "NotFoundError",
@@ -187,6 +191,16 @@ class RequestTimeoutError(ProviderError, TimeoutError):
     default_retryable = True
 
 
+class DeadlineExceededError(RequestTimeoutError):
+    """The time that the caller gave the call (`timeout=`) is over.
+
+    What was under way was cancelled. `partial` is what had arrived of a stream; `attempts` is how
+    many requests were made, 0 if none was.
+    """
+
+    default_retryable = False
+
+
 class ProviderConnectionError(ProviderError, ConnectionError):
     """The connection could not be made, or broke before the answer was complete."""
 
@@ -201,6 +215,31 @@ class StreamInterruptedError(ProviderError):
 
 class ProtocolError(ProviderError):
     """An answer that the provider's protocol does not allow."""
+
+
+class BudgetExceededError(AetherError):
+    """Not sent: the call might use more than a budget has left.
+
+    The figures are those of the budget that refused it, `None` where it has no such limit: what
+    was left, calls under way taken off.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remaining_usd: float | None = None,
+        remaining_tokens: int | None = None,
+        remaining_requests: int | None = None,
+        provider: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.remaining_usd = remaining_usd
+        self.remaining_tokens = remaining_tokens
+        self.remaining_requests = remaining_requests
+        self.provider = provider
+        self.model = model
 
 
 class CircuitOpenError(AetherError):

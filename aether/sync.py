@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from aether.client import Aether
+    from aether.llm.budget import Budget
+    from aether.llm.estimate import Estimate
 
 __all__ = ["SyncAether", "SyncSession", "SyncStream"]
 
@@ -273,8 +275,15 @@ class SyncAether:
     ) -> SyncStream[str]:
         return SyncStream(self._thread, self._client.stream_text(prompt, **options))
 
-    def session(self, session_id: str, system: str | None = None) -> SyncSession:
-        return SyncSession(self._thread, self._client.session(session_id, system))
+    def estimate(
+        self, prompt: str | Sequence[Message], *, output: Any = None, **options: Unpack[CallOptions]
+    ) -> Estimate:
+        return self._thread.run(self._client.estimate(prompt, output=output, **options))
+
+    def session(
+        self, session_id: str, system: str | None = None, *, budget: Budget | None = None
+    ) -> SyncSession:
+        return SyncSession(self._thread, self._client.session(session_id, system, budget=budget))
 
     def warm_up(self) -> None:
         self._thread.run(self._client.warm_up())

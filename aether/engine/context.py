@@ -5,20 +5,29 @@ It must not know a plug-in or the client.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aether.engine.output import OutputType
 from aether.engine.payloads import payload_of
+from aether.errors import DeadlineExceededError
 from aether.events import Event, EventBus
 from aether.llm.call import CallContext, new_id
+from aether.llm.deadline import Deadline
 from aether.llm.messages import LLMRequest, LLMResponse, Message
 from aether.llm.scope import Scope, current_scope
 from aether.llm.usage import TokenUsage
 from aether.tools.contracts import Tool, ToolMiddleware
 
+if TYPE_CHECKING:
+    from aether.llm.budget import Budget
+
 __all__ = ["RunContext"]
+
+GRACE = 0.01
+"""Seconds that a provider stack, which knows the deadline too, has to say itself that it came."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,21 +47,53 @@ class RunContext:
     """The `Session` whose turn this is."""
     client: Any = None
     depth: int = 0
+    deadline: float | None = None
+    """When it must have ended, on the monotonic clock."""
+    budgets: Sequence[Budget] = ()
+    """What its calls draw on besides the client's own."""
+    cache: bool | str | None = None
     run_id: str = field(default_factory=new_id)
     parent: Scope | None = field(default_factory=current_scope.get)
     """The scope of the tool call that started this run, if one did."""
     usage: TokenUsage = field(default_factory=TokenUsage)
     """What this run and the runs that it delegated have used."""
+    _latest_call: CallContext | None = field(default=None, init=False, repr=False)
     _last_told: tuple[LLMRequest, LLMRequest] | None = field(default=None, init=False, repr=False)
     """The request that was told last, and the copy that was told for it."""
 
     def __post_init__(self) -> None:
-        if self.parent is not None:
-            self.depth = max(self.depth, self.parent.depth)
+        parent = self.parent
+        if parent is None:
+            return
+        self.depth = max(self.depth, parent.depth)
+        if parent.deadline is not None:
+            self.deadline = min(self.deadline or math.inf, parent.deadline)
+        if parent.budgets:
+            self.budgets = (*self.budgets, *parent.budgets)
 
     def for_call(self, request: LLMRequest) -> LLMRequest:
-        """The request with the context of a new provider call."""
-        return request.replace(context=CallContext(run_id=self.run_id))
+        """The request with the context of a new provider call, if there is time left for one."""
+        if self.deadline is not None:
+            self.limit().check()
+        self._latest_call = CallContext(
+            run_id=self.run_id,
+            deadline=self.deadline,
+            budgets=self.budgets,
+            cache=self.cache,
+        )
+        return request.replace(context=self._latest_call)
+
+    def limit(self) -> Deadline:
+        """The run's deadline, for whatever is awaited in it."""
+        return Deadline(self.deadline, grace=GRACE)
+
+    def count_attempts(self, error: DeadlineExceededError) -> None:
+        """Let the error of a deadline that was noticed here say how many requests were made for the
+        latest call: where no layer counts them, one was.
+        """
+        call = self._latest_call
+        if call is not None and not error.attempts:
+            error.attempts = len(call.entries) or int(not (call.accounted or call.queued))
 
     def marked(self, response: LLMResponse, messages: Sequence[Message]) -> LLMResponse:
         """The response to these messages: if others may have written any of them, untrusted too.
@@ -78,6 +119,8 @@ class RunContext:
             client=self.client,
             add_usage=self.add_usage,
             after_untrusted=after_untrusted,
+            deadline=self.deadline,
+            budgets=self.budgets,
         )
 
     def add_usage(self, usage: TokenUsage) -> None:

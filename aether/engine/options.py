@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
@@ -18,10 +18,14 @@ from aether.engine.output import OutputType, output_type
 from aether.errors import InputError
 from aether.events import EventBus
 from aether.llm.data import problems_in
+from aether.llm.deadline import deadline_after
 from aether.llm.messages import LLMRequest, Message, ReasoningEffort
 from aether.registry import Registry
 from aether.tools.contracts import Tool, ToolMiddleware
 from aether.tools.registry import resolve_tools
+
+if TYPE_CHECKING:
+    from aether.llm.budget import Budget
 
 __all__ = ["CallOptions", "as_messages", "build_request", "build_run"]
 
@@ -52,10 +56,27 @@ class CallOptions(TypedDict, total=False):
     extra_body: Mapping[str, Any] | None
     """Fields added to the provider's request as they are; objects are merged with its own."""
     extra_headers: Mapping[str, str] | None
+    timeout: float | None
+    """Seconds for all of it: queues, attempts and the waiting between them, tools, delegates. Then
+    what is under way is cancelled, and `DeadlineExceededError` raised."""
+    budget: Budget | None
+    """What the call may use, besides what its client, session and agent may."""
+    cache: bool | str | None
+    """`True`: it may be answered from the client's cache, and kept there, though another answer
+    might have come; a text: the same, under this key. `False`: neither."""
 
 
 _RUN_OPTIONS = frozenset(
-    {"tools", "tool_choice", "parallel_tools", "max_tool_iterations", "output_retries"}
+    {
+        "budget",
+        "cache",
+        "max_tool_iterations",
+        "output_retries",
+        "parallel_tools",
+        "timeout",
+        "tool_choice",
+        "tools",
+    }
 )
 _REQUEST_OPTIONS = frozenset(CallOptions.__annotations__) - _RUN_OPTIONS - {"model", "temperature"}
 _KNOWN = frozenset(CallOptions.__annotations__) | {"output"}
@@ -144,8 +165,9 @@ def build_run(
     agent: str | None = None,
     session: Any = None,
     depth: int = 0,
+    budgets: Sequence[Budget] = (),
 ) -> RunContext:
-    """The run's context, with its tools resolved."""
+    """The run's context, with its tools resolved. Its `timeout` begins now."""
     parallel = options.get("parallel_tools")
     if parallel is not None and not isinstance(parallel, bool):
         raise TypeError(f"parallel_tools is True or False, not {parallel!r}")
@@ -159,6 +181,12 @@ def build_run(
         retries = DEFAULT_OUTPUT_RETRIES
     elif isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
         raise InputError(f"output_retries must be at least 0, not {retries!r}.")
+    cache = options.get("cache")
+    if not isinstance(cache, bool | str | None) or cache == "":
+        raise InputError("cache is True, False or a key, which is a text that is not empty.")
+    budget = options.get("budget")
+    if budget is not None:
+        budgets = (_checked(budget), *budgets)
     output = options.get("output")
     tools = options.get("tools")
     return RunContext(
@@ -173,7 +201,18 @@ def build_run(
         agent=agent,
         session=session,
         depth=depth,
+        deadline=deadline_after(options.get("timeout")),
+        budgets=budgets,
+        cache=cache,
     )
+
+
+def _checked(budget: object) -> Budget:
+    from aether.llm.budget import Budget
+
+    if not isinstance(budget, Budget):
+        raise TypeError(f"budget is a Budget, not {type(budget).__name__}")
+    return budget
 
 
 def _check_schema(schema: object) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 
 from aether.engine.context import RunContext
 from aether.engine.loop import run_loop
 from aether.engine.stream import run_stream
+from aether.errors import DeadlineExceededError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, Message, StreamChunk
 
@@ -29,8 +31,15 @@ class Run:
 
     async def complete(self) -> LLMResponse:
         """Run the tool loop to its end; the final response."""
-        response, answered = await run_loop(self.provider, self.request, self.context)
-        self.messages = (*answered.messages, response.message)
+        run = self.context
+        loop = partial(run_loop, self.provider, self.request, run)
+        try:
+            answered = loop() if run.deadline is None else run.limit().wait_for(loop)
+            response, request = await answered
+        except DeadlineExceededError as error:
+            run.count_attempts(error)
+            raise
+        self.messages = (*request.messages, response.message)
         return response
 
     def stream(self) -> AsyncGenerator[StreamChunk, None]:

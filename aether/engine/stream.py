@@ -9,13 +9,14 @@ import asyncio
 import copy
 import dataclasses
 from collections.abc import AsyncGenerator
+from functools import partial
 from time import perf_counter
 
 from aether.engine.context import RunContext
 from aether.engine.dispatch import dispatch_calls, tell_apart
 from aether.engine.loop import Progress
 from aether.engine.output import OutputType
-from aether.errors import StreamInterruptedError
+from aether.errors import DeadlineExceededError, StreamInterruptedError
 from aether.events import STREAM_CHUNK, STREAM_COMPLETE, STREAM_ERROR, STREAM_START
 from aether.llm.contracts import LLMProvider
 from aether.llm.failures import check_response, translate
@@ -39,40 +40,52 @@ async def run_stream(
     first = request
     progress = Progress(run)
     output = run.output
+    limit = run.limit()
     total: StreamChunk | None = None
+    pieces: list[str] = []
     try:
         await run.publish(STREAM_START, request=first, call_id=run.run_id)
         while True:
             turn = progress.turn
             sent = run.for_call(request)
             closing: StreamChunk | None = None
-            pieces: list[str] = []
+            pieces = []
             async with open_stream(provider, sent) as chunks:
-                async for piece in chunks:
-                    if closing is not None:
-                        continue  # nothing may follow the final chunk; read on to the end
-                    chunk = piece
-                    if piece.is_final:
-                        closing = piece
-                        if not piece.has_content:
-                            continue
-                        chunk = StreamChunk(text=piece.text, reasoning=piece.reasoning)
-                    pieces.append(chunk.text)
-                    if run.events.wants(STREAM_CHUNK) and chunk.has_content:
-                        await run.publish(
-                            STREAM_CHUNK,
-                            request=first,
-                            chunk=copy.copy(chunk),  # it is not frozen, and the reader's own
-                            call_id=run.run_id,
-                            turn=turn,
-                        )
-                    yield chunk if output is None else _previewing(chunk, pieces, output)
+                try:
+                    async for piece in limit.iterate(chunks):
+                        if closing is not None:
+                            continue  # nothing may follow the final chunk; read on to the end
+                        chunk = piece
+                        if piece.is_final:
+                            closing = piece
+                            if not (piece.has_content or piece.restart):
+                                continue
+                            chunk = StreamChunk(
+                                text=piece.text, reasoning=piece.reasoning, restart=piece.restart
+                            )
+                        if piece.restart:
+                            pieces = []
+                        pieces.append(chunk.text)
+                        if run.events.wants(STREAM_CHUNK) and (chunk.has_content or chunk.restart):
+                            await run.publish(
+                                STREAM_CHUNK,
+                                request=first,
+                                chunk=copy.copy(chunk),  # it is not frozen, and the reader's own
+                                call_id=run.run_id,
+                                turn=turn,
+                            )
+                        yield chunk if output is None else _previewing(chunk, pieces, output)
+                except DeadlineExceededError:
+                    if closing is None:
+                        raise
             response = run.marked(_whole(closing, pieces, sent), sent.messages)
             run.add_usage(response.usage)
             total = _sum(total, response)
             if response.tool_calls:
                 response = tell_apart(response)
-                results = await dispatch_calls(response, run, turn=turn, messages=request.messages)
+                results = await limit.wait_for(
+                    partial(dispatch_calls, response, run, turn=turn, messages=request.messages)
+                )
                 request = progress.after_tools(request, response, results)
                 continue
             settled = progress.after_answer(request, response)
@@ -82,6 +95,10 @@ async def run_stream(
             request = settled
     except BaseException as raised:
         error = translate(raised, model=request.model) if isinstance(raised, Exception) else raised
+        if isinstance(error, DeadlineExceededError):
+            run.count_attempts(error)
+            if error.partial is None and any(pieces):
+                error.partial = LLMResponse(text="".join(pieces), model=request.model or "")
         await run.publish(
             STREAM_ERROR,
             request=first,
@@ -136,6 +153,7 @@ def _previewing(
         text=chunk.text,
         reasoning=chunk.reasoning,
         tool_call=chunk.tool_call,
+        restart=chunk.restart,
         preview=lambda: output.preview("".join(pieces[:count])),
     )
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import random
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aether.llm.usage import LedgerEntry
 
-__all__ = ["Admission", "CallContext", "new_id"]
+if TYPE_CHECKING:
+    from aether.llm.budget import Budget
+
+__all__ = ["Admission", "CallContext", "Reservation", "new_id"]
 
 
 # Identifiers are no secrets: the system's entropy is asked once, not for each of them.
@@ -39,10 +43,32 @@ class Admission(Protocol):
         ...
 
 
+class Reservation(Protocol):
+    """What budgets have set aside for a call: the most that one attempt may use."""
+
+    def extend(self) -> bool:
+        """Set the same aside for one more attempt; `False`, and nothing is, if there is no room."""
+        ...
+
+
 class CallContext:
     """One call of a provider stack, from its outermost layer to the adapter and back."""
 
-    __slots__ = ("accounted", "admission", "call_id", "deadline", "entries", "kept", "run_id")
+    __slots__ = (
+        "accounted",
+        "admission",
+        "budgets",
+        "cache",
+        "call_id",
+        "deadline",
+        "entries",
+        "kept",
+        "on_headers",
+        "queued",
+        "reservation",
+        "run_id",
+        "waited",
+    )
 
     def __init__(
         self,
@@ -50,12 +76,26 @@ class CallContext:
         run_id: str | None = None,
         call_id: str | None = None,
         deadline: float | None = None,
+        budgets: Sequence[Budget] = (),
+        cache: bool | str | None = None,
     ) -> None:
         self.run_id = run_id or new_id()
         self.call_id = call_id or new_id()
         self.deadline = deadline
         """When all of it must have ended, on the monotonic clock; `None` is never."""
+        self.budgets = budgets
+        """Those that the call draws on besides its stack's own."""
+        self.cache = cache
+        """Whether to answer it from a cache, and under which key; `None` leaves it to the layer."""
         self.admission: Admission | None = None
+        self.reservation: Reservation | None = None
+        self.on_headers: Callable[[Mapping[str, str]], None] | None = None
+        """Told the headers of each answer, errors too, when they are there; names in lower case."""
+        self.queued = False
+        """Whether it waits in this process for its next attempt, of which nothing was sent yet, or
+        was refused there: such an attempt has no entry."""
+        self.waited = 0.0
+        """Seconds that it has waited in this process, between attempts and for its turn."""
         self.entries: list[LedgerEntry] = []
         """The attempts made for this call, in order."""
         self.accounted = False
@@ -65,6 +105,20 @@ class CallContext:
 
     def __repr__(self) -> str:
         return f"CallContext({self.call_id}, {len(self.entries)} attempts)"
+
+    def branch(self) -> CallContext:
+        """The context of one of several calls that are made for this one, maybe at once.
+
+        It has the same ids, deadline and budgets, and attempts of its own: whoever makes branches
+        appends their entries to this context's, in order, when they have ended.
+        """
+        return CallContext(
+            run_id=self.run_id,
+            call_id=self.call_id,
+            deadline=self.deadline,
+            budgets=self.budgets,
+            cache=self.cache,
+        )
 
     def open_entry(self, *, provider: str | None, model: str | None) -> LedgerEntry:
         """Begin an attempt. Whoever opens it must settle its state, whatever happens."""

@@ -7,43 +7,60 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from aether.errors import RequestTimeoutError
+from aether.errors import DeadlineExceededError, InputError
 
-__all__ = ["DEADLINE", "Deadline"]
+__all__ = ["Deadline", "deadline_after"]
 
 T = TypeVar("T")
 
-DEADLINE = "deadline"
-"""The `kind` of the error of a deadline that has come."""
+
+def deadline_after(timeout: object, *, clock: Callable[[], float] = time.monotonic) -> float | None:
+    """When a call must have ended that may take so many seconds from now; `None` is never.
+
+    Raises `InputError` for what is no time.
+    """
+    if timeout is None:
+        return None
+    number = timeout if isinstance(timeout, int | float) else 0
+    if not isinstance(timeout, bool) and 0 < number <= sys.float_info.max:
+        return clock() + number
+    raise InputError(f"timeout is in seconds, above 0, not {timeout!r}.")
 
 
 class Deadline:
     """The moment `at`, on `clock`, by which a call is to have ended; `None` is never.
 
-    `timeout` limits what is awaited to so many seconds, as `asyncio.timeout` does.
+    `timeout` limits what is awaited to so many seconds, as `asyncio.timeout` does. Nothing is cut
+    short before `grace` seconds after `at`: time for what knows the deadline too, and can say more
+    about it, to end by itself.
     """
 
-    __slots__ = ("_at", "_clock", "_timeout")
+    __slots__ = ("_at", "_clock", "_grace", "_timeout")
 
     def __init__(
         self,
         at: float | None,
-        clock: Callable[[], float],
-        timeout: Callable[[float], asyncio.Timeout],
+        clock: Callable[[], float] = time.monotonic,
+        timeout: Callable[[float], asyncio.Timeout] = asyncio.timeout,
+        *,
+        grace: float = 0.0,
     ) -> None:
         self._at = at
         self._clock = clock
         self._timeout = timeout
+        self._grace = grace
 
     def left(self) -> float:
         """Seconds until then."""
         return math.inf if self._at is None else self._at - self._clock()
 
     def check(self) -> None:
-        """Raise a `RequestTimeoutError`, whose `kind` is `deadline`, if there are none left."""
+        """Raise `DeadlineExceededError` if there are none left."""
         if self.left() <= 0:
             raise _time_is_up()
 
@@ -55,7 +72,7 @@ class Deadline:
         if self._at is None:
             return await work()
         self.check()
-        limit = self._timeout(self.left())
+        limit = self._timeout(self.left() + self._grace)
         try:
             async with limit:
                 return await work()
@@ -82,5 +99,5 @@ class _Limited(AsyncIterator[T]):
         return await self._deadline.wait_for(self._items.__anext__)
 
 
-def _time_is_up() -> RequestTimeoutError:
-    return RequestTimeoutError("The call's deadline has come.", kind=DEADLINE)
+def _time_is_up() -> DeadlineExceededError:
+    return DeadlineExceededError("The call's deadline has come.", kind="deadline", attempts=0)

@@ -278,6 +278,8 @@ class LLMResponse(Data):
     request_id: str | None = None
     provider: str | None = None
     """The name of the provider that answered."""
+    cached: bool = False
+    """Whether it was answered from a cache: it cost nothing, whatever its counts say."""
     attempts: int = 1
     """How many requests were made for it, those that failed included."""
     output: Any = None
@@ -292,7 +294,9 @@ class LLMResponse(Data):
 
     @property
     def usage(self) -> TokenUsage:
-        """The tokens of this one call; its cost is not known here."""
+        """The tokens of this one call, none if it was cached; its cost is not known here."""
+        if self.cached:
+            return TokenUsage()
         return TokenUsage(
             1,
             self.input_tokens,
@@ -338,6 +342,9 @@ class StreamChunk:
     reasoning_tokens: int | None = None
     tool_calls: Sequence[ToolCall] | None = None
     response: LLMResponse | None = None
+    restart: bool = False
+    """Whether the answer begins anew, from another provider: what had come before is void. Only
+    where that was asked for (`Fallbacks(after_content="restart")`)."""
 
     @property
     def is_final(self) -> bool:

@@ -6,14 +6,18 @@ variable set in an async generator would leak into whoever reads the generator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aether.llm.usage import TokenUsage
 
-__all__ = ["Scope", "current_scope"]
+if TYPE_CHECKING:
+    from aether.llm.budget import Budget
+
+__all__ = ["Scope", "current_scope", "time_left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,22 @@ class Scope:
     """Counts what a delegated run has used to the run that delegated it."""
     after_untrusted: bool = False
     """Whether the tool call was made after something that others may have written."""
+    deadline: float | None = None
+    """When the run must have ended, on the monotonic clock; `None` is never."""
+    budgets: Sequence[Budget] = ()
+    """What the run draws on: what it delegates draws on them, too."""
 
 
 current_scope: ContextVar[Scope | None] = ContextVar("aether_scope", default=None)
+
+
+def time_left() -> float | None:
+    """Seconds until the run that this code is part of must have ended; never below 0.
+
+    For a tool, which may so choose what it can still do. `None`: there is no limit, or this is no
+    part of a run.
+    """
+    scope = current_scope.get()
+    if scope is None or scope.deadline is None:
+        return None
+    return max(0.0, scope.deadline - time.monotonic())

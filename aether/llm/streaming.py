@@ -92,9 +92,20 @@ async def _awaited(opening: Any) -> AsyncGenerator[StreamChunk, None]:
 
 
 async def text_of(chunks: AsyncGenerator[StreamChunk, None]) -> AsyncGenerator[str, None]:
-    """The text deltas of a stream that are not empty."""
+    """The text deltas of a stream that are not empty.
+
+    Text alone cannot say that an answer begins anew: then it is a `StreamInterruptedError`.
+    """
     try:
         async for chunk in chunks:
+            if chunk.restart:
+                raise StreamInterruptedError(
+                    "The answer begins anew, from another provider, and the text so far is void, "
+                    "which text alone cannot say. Read stream(), whose chunks say restart, or use "
+                    'Fallbacks(after_content="raise").',
+                    kind="restart",
+                    retryable=False,
+                )
             if chunk.text:
                 yield chunk.text
     finally:

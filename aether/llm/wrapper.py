@@ -6,7 +6,7 @@ It must not know what a decorator adds.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
 from aether.errors import ConfigurationError
 from aether.llm.call import CallContext
@@ -14,7 +14,14 @@ from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.streaming import open_stream
 
-__all__ = ["ProviderWrapper", "check_count", "check_seconds", "describe", "with_context"]
+__all__ = [
+    "ProviderWrapper",
+    "check_count",
+    "check_seconds",
+    "describe",
+    "layers_of",
+    "with_context",
+]
 
 
 def with_context(request: LLMRequest) -> tuple[LLMRequest, CallContext]:
@@ -50,19 +57,28 @@ class ProviderWrapper:
         if close is not None:
             await close()
 
+    def settings(self) -> str:
+        """How this layer is set, in a few words, for `Aether.explain`. No secret may be in it."""
+        return ""
+
     def __repr__(self) -> str:
         return describe(self)
 
 
 def describe(provider: object) -> str:
     """The stack as text, outermost first: `CostTracking > CircuitBreaker > Retrying > OpenAI`."""
-    names: list[str] = []
+    names = (type(layer).__name__ for layer in layers_of(provider))
+    return " > ".join(name.removesuffix("Provider") or name for name in names)
+
+
+def layers_of(provider: object) -> Iterator[object]:
+    """The stack's layers from the outside in, and the provider at its centre."""
+    seen: set[int] = set()
     current: object | None = provider
-    while current is not None and len(names) < 100:
-        name = type(current).__name__
-        names.append(name.removesuffix("Provider") or name)
+    while current is not None and id(current) not in seen:
+        yield current
+        seen.add(id(current))
         current = getattr(current, "inner", None)
-    return " > ".join(names)
 
 
 def check_count(name: str, value: int) -> None:

@@ -9,9 +9,11 @@ import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack, overload
 
 from aether.errors import InputError, SessionError
+from aether.llm.deadline import Deadline, deadline_after
 from aether.llm.messages import (
     LLMResponse,
     Message,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from aether.engine.options import CallOptions
+    from aether.llm.budget import Budget
 
 __all__ = ["Conversation", "Session"]
 
@@ -60,8 +63,9 @@ class Session:
     from the task that reads its stream) raises `SessionError`.
 
     A prompt may be a sequence of user and assistant messages, without tool calls, that ends with
-    the user's: all of them are stored. The options are those of `Aether.ask`. An empty system
-    prompt is none.
+    the user's: all of them are stored. The options are those of `Aether.ask`; what `timeout=`
+    limits begins when the turn is asked for, and ends when the model has answered: an answer that
+    is there is stored. An empty system prompt is none. All turns draw on `budget`.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Session:
         conversation: Conversation,
         store: SessionStore,
         system: str | None = None,
+        budget: Budget | None = None,
     ) -> None:
         if not isinstance(session_id, str):
             raise TypeError(f"a session id is a string, not {type(session_id).__name__}")
@@ -80,6 +85,7 @@ class Session:
         self._conversation = conversation
         self._history = History(store, session_id)
         self._queue = TurnQueue()
+        self.budget = budget
         self._system: Message | None = None
         if system is not None:
             self.set_system(system)
@@ -153,13 +159,14 @@ class Session:
         `SessionSaveError` and `SessionConflictError` carry the response that could not be stored.
         """
         asked = _as_turn(prompt)
-        with await self._begin(_this_task()):
-            before = await self._history.load()
+        limit = _limit(options)
+        with await self._begin(_this_task(), limit):
+            before = await limit.wait_for(self._history.load)
             system = self._system or before.system
             response = await self._conversation.complete_turn(
                 [*before.messages(system), *asked],
                 session=self,
-                options={**options, "output": output},
+                options=_in_time({**options, "output": output}, limit),
             )
             await self._store(asked, response, system, before)
         return response
@@ -219,18 +226,21 @@ class Session:
 
     async def clear(self) -> None:
         """Forget all that is stored, after the turns that were asked for before."""
-        with await self._begin(_this_task()):
+        with await self._begin(_this_task(), _limit({})):
             await self._history.delete()
 
     async def _chunks(
         self, asked: tuple[Message, ...], options: Mapping[str, Any], owner: Owner
     ) -> AsyncGenerator[StreamChunk, None]:
         final: StreamChunk | None = None
-        with await self._begin(owner):
-            before = await self._history.load()
+        limit = _limit(options)
+        with await self._begin(owner, limit):
+            before = await limit.wait_for(self._history.load)
             system = self._system or before.system
             chunks = self._conversation.stream_turn(
-                [*before.messages(system), *asked], session=self, options=options
+                [*before.messages(system), *asked],
+                session=self,
+                options=_in_time(options, limit),
             )
             async with aclosing(chunks):
                 async for chunk in chunks:
@@ -260,9 +270,9 @@ class Session:
         )
         await self._history.add((*asked, answered), system=system, before=before, response=response)
 
-    async def _begin(self, owner: Owner) -> Turn:
+    async def _begin(self, owner: Owner, limit: Deadline) -> Turn:
         self.refuse_reentry(owner() or asyncio.current_task())  # nobody may hold the stream
-        return await self._queue.take(owner)
+        return await limit.wait_for(partial(self._queue.take, owner))
 
     def __repr__(self) -> str:
         return f"Session({self._session_id[:80]!r})"
@@ -285,6 +295,22 @@ def _as_turn(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
     if not messages or messages[-1].role != "user":
         raise InputError("A session's prompt ends with a user message.")
     return messages
+
+
+def _limit(options: Mapping[str, Any]) -> Deadline:
+    """The turn's deadline, or that of the run that asks for it if it comes sooner."""
+    own = deadline_after(options.get("timeout"))
+    scope = current_scope.get()
+    asking = None if scope is None else scope.deadline
+    return Deadline(min((at for at in (own, asking) if at is not None), default=None))
+
+
+def _in_time(options: Mapping[str, Any], limit: Deadline) -> Mapping[str, Any]:
+    """The options, with what is left of their `timeout`."""
+    if options.get("timeout") is None:
+        return options
+    limit.check()
+    return {**options, "timeout": limit.left()}
 
 
 def _this_task() -> Owner:

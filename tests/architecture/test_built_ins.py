@@ -6,6 +6,7 @@ import pytest
 
 import aether.extensions.llm.registry
 import aether.http.contracts
+import aether.llm.caching
 import aether.llm.pricing
 import aether.memory.contracts
 from aether.registry import Registry
@@ -13,6 +14,7 @@ from aether.registry import Registry
 KINDS = (
     aether.extensions.llm.registry.KIND,
     aether.http.contracts.KIND,
+    aether.llm.caching.KIND,
     aether.llm.pricing.KIND,
     aether.memory.contracts.KIND,
 )

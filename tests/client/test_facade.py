@@ -76,8 +76,11 @@ def test_top_level_names_are_those_promised() -> None:
     promised = {
         "Aether",
         "Agent",
+        "Budget",
+        "Hedge",
         "Message",
         "ProviderConfig",
+        "RateLimit",
         "SessionStore",
         "Tool",
         "register",

@@ -515,8 +515,8 @@ def test_what_makes_no_provider_is_an_error_that_names_it(wrong: Any) -> None:
 def test_provider_can_be_built_without_a_client() -> None:
     from aether.registry import default_registry
 
-    name, provider = build_provider(ProviderConfig(provider="fitted"), default_registry)
-    assert name == "fitted"
+    choice, provider = build_provider(ProviderConfig(provider="fitted"), default_registry)
+    assert choice.name == "fitted"
     assert isinstance(provider, Fitted)
 
 

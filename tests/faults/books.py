@@ -174,7 +174,8 @@ async def opened_books(
     """A client of the server that retries at once; at the end its books are checked."""
     fields = {"model": MODELS[protocol], "transport": transport, **fields}
     config = server.config(protocol, api_key=KEY, **fields)
-    name, adapter = build_provider(config, default_registry)
+    choice, adapter = build_provider(config, default_registry)
+    name = choice.name
     stack = RetryingProvider(
         adapter, max_attempts=attempts, base_delay=0.0, provider=name, random=lambda: 0.0
     )

@@ -131,7 +131,8 @@ async def opened_with(
     aftermath: Aftermath, config: ProviderConfig, *, attempts: int = 1, fails: bool = False
 ) -> AsyncIterator[Aether]:
     """The same of any configuration, without the ledger."""
-    name, adapter = build_provider(config, default_registry)
+    choice, adapter = build_provider(config, default_registry)
+    name = choice.name
     retrying = RetryingProvider(
         adapter, max_attempts=attempts, base_delay=0.0, provider=name, random=lambda: 0.0
     )

@@ -13,12 +13,11 @@ import pytest
 from aether.errors import (
     AetherError,
     CircuitOpenError,
+    DeadlineExceededError,
     ProviderConnectionError,
     ProviderError,
     RateLimitError,
-    RequestTimeoutError,
     ServerError,
-    StreamInterruptedError,
 )
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.retrying import RetryingProvider
@@ -75,7 +74,7 @@ class TestAttemptsUnderWay:
 
         request = due_in(clock, 5.0)
         [error] = await clock.run(retrying(Scripted(hang), clock).complete(request))
-        assert isinstance(error, RequestTimeoutError)
+        assert isinstance(error, DeadlineExceededError)
         assert (error.kind, error.attempts, clock.now) == ("deadline", 1, 1005.0)
         assert ended == [1005.0]
         assert request.context is not None
@@ -90,11 +89,11 @@ class TestAttemptsUnderWay:
 
         request = due_in(clock, 5.0)
         [error] = await clock.run(retrying(Scripted(take_long), clock).complete(request))
-        assert isinstance(error, RequestTimeoutError)
+        assert isinstance(error, DeadlineExceededError)
         assert (error.attempts, clock.now, clock.sleeps) == (2, 1005.0, [0.5])
         assert "ServerError (status 500)" in error.__notes__[0]
 
-    async def test_before_the_first_content_it_is_a_timeout(self) -> None:
+    async def test_before_the_first_content_there_is_no_partial_answer(self) -> None:
         clock = Clock()
 
         async def hang() -> None:
@@ -103,17 +102,17 @@ class TestAttemptsUnderWay:
         provider = Scripted(hang)
         stream = retrying(provider, clock).stream(due_in(clock, 5.0))
         [(text, error)] = await clock.run(text_until_error(stream))
-        assert (text, type(error), clock.now) == ("", RequestTimeoutError, 1005.0)
+        assert (text, type(error), clock.now) == ("", DeadlineExceededError, 1005.0)
         assert provider.started == provider.ended == 1
 
-    async def test_after_the_first_content_it_is_an_interruption_with_what_had_come(self) -> None:
+    async def test_after_the_first_content_it_has_what_had_come(self) -> None:
         clock, server = Clock(), VirtualServer(WIRES["openai chat"](), Clock())
         server.clock = clock
         server.acts = [Act(pause=2.0)]
         request = due_in(clock, 5.0)
         stream = retrying(adapter("openai chat", server), clock).stream(request)
         [(text, error)] = await clock.run(text_until_error(stream))
-        assert isinstance(error, StreamInterruptedError)
+        assert isinstance(error, DeadlineExceededError)
         assert (error.kind, error.attempts, clock.now, server.open) == ("deadline", 1, 1005.0, 0)
         assert error.partial is not None
         assert text == error.partial.text != ""
@@ -132,7 +131,7 @@ class TestAttemptsUnderWay:
                 await clock.wait(3.0)
 
         [error] = await clock.run(read_slowly())
-        assert isinstance(error, StreamInterruptedError)
+        assert isinstance(error, DeadlineExceededError)
         assert texts == ["It ", "is "]
         assert provider.started == provider.ended == 1
 
@@ -172,7 +171,7 @@ class TestAttemptsUnderWay:
                 raise raised from None
 
         [error] = await clock.run(retrying(Scripted(hang), clock).complete(due_in(clock, 5.0)))
-        assert isinstance(error, RequestTimeoutError)
+        assert isinstance(error, DeadlineExceededError)
         assert error.kind == "deadline"
         assert error.__cause__ is raised
 
@@ -195,7 +194,7 @@ class TestAttemptsUnderWay:
 
         loop = asyncio.get_running_loop()
         request = a_request(context=CallContext(deadline=loop.time() + 0.005))
-        with pytest.raises(RequestTimeoutError, match="deadline"):
+        with pytest.raises(DeadlineExceededError, match="deadline"):
             await RetryingProvider(Scripted(hang)).complete(request)
 
 
@@ -204,7 +203,7 @@ class TestAttemptsNotBegun:
         clock, provider = Clock(), Scripted(an_answer())
         for request in (due_in(clock, 0.0), due_in(clock, -5.0)):
             [error] = await clock.run(retrying(provider, clock).complete(request))
-            assert isinstance(error, RequestTimeoutError)
+            assert isinstance(error, DeadlineExceededError)
             assert (error.kind, error.attempts) == ("deadline", 0)
             assert request.context is not None
             assert request.context.entries == []
@@ -230,7 +229,7 @@ class TestAttemptsNotBegun:
             provider, clock=clock, sleep=oversleep, timeout=clock.timeout, random=lambda: 1.0
         )
         [error] = await clock.run(late.complete(due_in(clock, 5.0)))
-        assert isinstance(error, RequestTimeoutError)
+        assert isinstance(error, DeadlineExceededError)
         assert (error.attempts, provider.calls) == (1, 1)
 
 
@@ -250,6 +249,19 @@ class TestTheBreaker:
         await clock.run(breaker.complete(due_in(clock, 5.0)))
         assert breaker.state(MODEL) == "open"
 
+    async def test_a_caller_in_a_hurry_says_nothing_about_the_provider(self) -> None:
+        clock = Clock()
+
+        async def hang() -> None:
+            await clock.wait(math.inf)
+
+        breaker = self.breaking(Scripted(hang, hang), clock)
+        [error] = await clock.run(breaker.complete(due_in(clock, 4.9)))
+        assert isinstance(error, DeadlineExceededError)
+        [(_, error)] = await clock.run(text_until_error(breaker.stream(due_in(clock, 4.9))))
+        assert isinstance(error, DeadlineExceededError)
+        assert breaker.state(MODEL) == "closed"
+
     async def test_a_call_of_which_nothing_was_sent_is_neutral(self) -> None:
         clock = Clock()
         breaker = self.breaking(Scripted(an_answer()), clock)
@@ -265,7 +277,7 @@ class TestTheBreaker:
                 await clock.wait(3.0)
 
         [error] = await clock.run(read_slowly())
-        assert isinstance(error, StreamInterruptedError)
+        assert isinstance(error, DeadlineExceededError)
         assert breaker.state(MODEL) == "closed"
 
 

@@ -22,9 +22,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from aether.errors import (
     BadRequestError,
     CircuitOpenError,
+    DeadlineExceededError,
     QuotaExceededError,
     RateLimitError,
-    RequestTimeoutError,
     ServerError,
 )
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
@@ -38,11 +38,11 @@ SIMULATIONS = int(os.environ.get("BREAKER_SIMULATIONS", "1000"))
 ENDINGS: dict[str, BaseException] = {
     "fail": ServerError("no"),
     "foreign": ConnectionResetError("no"),
-    "late": RequestTimeoutError("no", kind="deadline"),
+    "late": DeadlineExceededError("no"),
     "refused": BadRequestError("no"),
     "limited": RateLimitError("no"),
     "exhausted": QuotaExceededError("no"),
-    "not sent": RequestTimeoutError("no", kind="deadline", attempts=0),
+    "not sent": DeadlineExceededError("no", attempts=0),
     "cancelled": asyncio.CancelledError(),
 }
 FAILING = {"fail", "foreign", "late", "wrong"}

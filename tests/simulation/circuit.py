@@ -12,6 +12,7 @@ from aether.errors import (
     AuthenticationError,
     BadRequestError,
     CircuitOpenError,
+    DeadlineExceededError,
     NotFoundError,
     PermissionDeniedError,
     ProviderError,
@@ -27,6 +28,9 @@ __all__ = ["Circuit", "Rules", "outcome_of"]
 
 LEAST_PAUSE = 0.9
 """The pause after a failed probe may be shortened to this part."""
+
+PATIENCE = 5.0
+"""A caller's deadline that left less time than this says nothing about the provider."""
 
 _NEUTRAL = (
     AuthenticationError,
@@ -132,8 +136,9 @@ class Circuit:
         self._judge.check(holds, "I4 breaker %s: %s %s", self._name, call.tag, violated)
 
 
-def outcome_of(error: BaseException | None, *, whole: bool) -> str:
-    """How an admitted call counts; `whole`: its answer, or its final chunk, was there."""
+def outcome_of(error: BaseException | None, *, whole: bool, lasted: float) -> str:
+    """How an admitted call counts that has lasted so many seconds; `whole`: its answer, or its
+    final chunk, was there."""
     if error is None:
         return "success" if whole else "failure"
     if not isinstance(error, Exception):
@@ -141,7 +146,9 @@ def outcome_of(error: BaseException | None, *, whole: bool) -> str:
     if not isinstance(error, ProviderError) or isinstance(error, _NEUTRAL) or not error.attempts:
         return "neutral"
     if isinstance(error, StreamInterruptedError):
-        refused = isinstance(error.__cause__, _NEUTRAL)
-        return "neutral" if refused or error.kind == "deadline" else "failure"
+        return "neutral" if isinstance(error.__cause__, _NEUTRAL) else "failure"
+    if isinstance(error, DeadlineExceededError):
+        hurried = lasted < PATIENCE - EARLY
+        return "neutral" if hurried or error.partial is not None else "failure"
     refused = error.status is not None and 400 <= error.status < 500 and not error.retryable
     return "neutral" if refused and not isinstance(error, RequestTimeoutError) else "failure"

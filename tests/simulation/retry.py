@@ -11,9 +11,9 @@ from random import Random
 
 from aether.errors import (
     CircuitOpenError,
+    DeadlineExceededError,
     ProviderError,
     RateLimitError,
-    RequestTimeoutError,
 )
 from aether.llm.contracts import LLMResponse
 from tests.simulation.calls import Attempt, Call
@@ -162,7 +162,7 @@ class Retries:
         left = math.inf if deadline is None else deadline - now
         if isinstance(error, CircuitOpenError):
             return self._circuit is None or call.admission != self._circuit.generation
-        if isinstance(error, RequestTimeoutError) and error.kind == "deadline":
+        if isinstance(error, DeadlineExceededError):
             return left <= EARLY
         if isinstance(error, RateLimitError) and error.status is None:
             held = self._gate - now

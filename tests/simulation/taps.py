@@ -5,6 +5,7 @@ From outside in: one above the breaker, one between it and retry, one between re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
@@ -116,7 +117,8 @@ class AboveRetry(Tap):
         self._records.retries(call.request.model).call_ended(call, response, error)
         circuit = self._records.circuit(call.request.model)
         if circuit is not None:
-            circuit.ended(call, outcome_of(error, whole=response is not None))
+            lasted = asyncio.get_running_loop().time() - call.started
+            circuit.ended(call, outcome_of(error, whole=response is not None, lasted=lasted))
 
 
 class AboveAdapter(Tap):

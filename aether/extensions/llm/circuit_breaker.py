@@ -19,6 +19,7 @@ from aether.errors import (
     AuthenticationError,
     BadRequestError,
     CircuitOpenError,
+    DeadlineExceededError,
     NotFoundError,
     PermissionDeniedError,
     ProviderError,
@@ -27,7 +28,7 @@ from aether.errors import (
     RequestTimeoutError,
     StreamInterruptedError,
 )
-from aether.extensions.llm._deadline import DEADLINE
+from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.failures import translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
@@ -45,6 +46,9 @@ JITTER = 0.1
 """By up to this part a longer pause is shortened at random: clients must not return together."""
 PROBE_SECONDS = 1.0
 """When to come back while a probe is under way: its end cannot be known."""
+
+PATIENCE = 5.0
+"""Seconds: a caller who gave the provider less time says nothing about it by giving up."""
 
 _NEUTRAL = (
     AuthenticationError,
@@ -66,13 +70,14 @@ class CircuitBreakerProvider(ProviderWrapper):
     `max_recovery_timeout`.
 
     - A success is a response, or a stream's final chunk. A stream's outcome counts at its end.
-    - A failure is an error that speaks against the provider: connection, timeout (also by the
-      call's own deadline, if nothing had come), 5xx, a broken stream, an answer that the protocol
-      does not allow or that is no response, an exception that nobody has foreseen.
+    - A failure is an error that speaks against the provider: connection, timeout, 5xx, a broken
+      stream, an answer that the protocol does not allow or that is no response, an exception that
+      nobody has foreseen, a deadline of the caller's where nothing had come within `PATIENCE`.
     - All else is neutral, and changes nothing: the caller's own fault (400, 401, 403, 404, 422, a
       `ValueError`), 429, an exhausted quota, an error that is no `ProviderError`, a call of which
       nothing was sent, a cancelled call, a stream that its reader left or that was still coming at
-      the call's deadline. After a neutral probe the next call is the probe.
+      the call's deadline, a deadline that left the provider less time than `PATIENCE`, without what
+      the call has waited in queues and pauses. After a neutral probe the next call is the probe.
 
     A probe that has no outcome after `probe_timeout` seconds is given up, and another call is let
     through. An outcome that comes when its circuit has opened or closed meanwhile is ignored.
@@ -106,23 +111,33 @@ class CircuitBreakerProvider(ProviderWrapper):
             clock,
             random,
         )
+        self._clock = clock
+        self._policy = policy
         self._circuits: PerModel[_Circuit] = PerModel(lambda model: _Circuit(policy, model))
 
     def state(self, model: str | None = None) -> CircuitState:
         """How the next call to `model` will find its circuit."""
         return self._circuit(model).state()
 
+    def settings(self) -> str:
+        policy = self._policy
+        return (
+            f"opens after {policy.failure_threshold} failures in a row, for "
+            f"{policy.recovery_timeout:g} s"
+        )
+
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         request, context = with_context(request)
         circuit = self._circuit(request.model)
         admission = circuit.admit()
         outer, context.admission = context.admission, admission
+        begun = None if context.deadline is None else self._time_given(context)
         outcome = _Outcome.NEUTRAL
         try:
             response = await self.inner.complete(request)
             outcome = _judge_answer(response)
         except Exception as error:
-            outcome = _judge(error)
+            outcome = _judge(error, impatient=self._is_impatient(context, begun))
             raise
         finally:
             context.admission = outer
@@ -134,6 +149,7 @@ class CircuitBreakerProvider(ProviderWrapper):
         circuit = self._circuit(request.model)
         admission = circuit.admit()
         outer, context.admission = context.admission, admission
+        begun = None if context.deadline is None else self._time_given(context)
         outcome = _Outcome.NEUTRAL
         last: StreamChunk | None = None
         try:
@@ -141,7 +157,7 @@ class CircuitBreakerProvider(ProviderWrapper):
                 async for last in chunks:
                     yield last
         except Exception as error:
-            outcome = _judge(error)
+            outcome = _judge(error, impatient=self._is_impatient(context, begun))
             raise
         except BaseException:  # cancelled or left: a success all the same if the answer was whole
             if _judge_answer(last) is _Outcome.SUCCESS:
@@ -155,6 +171,13 @@ class CircuitBreakerProvider(ProviderWrapper):
 
     def _circuit(self, model: str | None) -> _Circuit:
         return self._circuits[model or self.default_model]
+
+    def _is_impatient(self, context: CallContext, begun: float | None) -> bool:
+        return begun is not None and self._time_given(context) - begun < PATIENCE
+
+    def _time_given(self, context: CallContext) -> float:
+        """The clock, without the time that the call has waited here: it is the provider's own."""
+        return self._clock() - context.waited
 
 
 class _Outcome(Enum):
@@ -170,14 +193,14 @@ def _judge_answer(answer: object) -> _Outcome:
     return _Outcome.SUCCESS if whole else _Outcome.FAILURE
 
 
-def _judge(raised: Exception) -> _Outcome:
+def _judge(raised: Exception, *, impatient: bool = False) -> _Outcome:
     error = translate(raised)
     if not isinstance(error, ProviderError) or isinstance(error, _NEUTRAL) or not error.attempts:
         return _Outcome.NEUTRAL
     cause = error.__cause__
-    if isinstance(error, StreamInterruptedError) and (
-        isinstance(cause, _NEUTRAL) or error.kind == DEADLINE
-    ):
+    if isinstance(error, StreamInterruptedError) and isinstance(cause, _NEUTRAL):
+        return _Outcome.NEUTRAL
+    if isinstance(error, DeadlineExceededError) and (impatient or error.partial is not None):
         return _Outcome.NEUTRAL
     if type(error) is ProviderError and isinstance(cause, ValueError):
         return _Outcome.NEUTRAL

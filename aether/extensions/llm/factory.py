@@ -9,17 +9,19 @@ import difflib
 import inspect
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aether import config as environment
 from aether.config import ProviderConfig
 from aether.errors import ConfigurationError
 from aether.extensions.llm.registry import KIND
+from aether.http.contracts import KIND as HTTP
 from aether.http.finding import transport_maker
 from aether.llm.contracts import LLMProvider
 from aether.registry import Registry, default_registry
 
-__all__ = ["build_provider", "choose_provider", "options_taken", "split_model"]
+__all__ = ["Choice", "Setting", "build_provider", "options_taken", "split_model"]
 
 _ALIKE = 0.85  # as "antropic" is; a lower bound would take "llama3" for "ollama"
 
@@ -38,30 +40,100 @@ def split_model(reference: str, registry: Registry) -> tuple[str | None, str | N
     return None, reference or None
 
 
-def choose_provider(config: ProviderConfig, registry: Registry) -> tuple[str, str | None]:
-    """The provider's name, and the model that was chosen for it or `None`.
-
-    What the configuration gives beats `AETHER_MODEL`, which beats `LLM_PROVIDER` and the
-    provider's own model variable.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What was chosen, and where it came from: an argument, a variable of the environment, or the
+    default of whoever needs it, which is then `None` here.
     """
-    provider, model = config.provider, None
+
+    value: str | None
+    source: str
+
+    def __or__(self, other: Setting) -> Setting:
+        """This, or where nothing was chosen, the other."""
+        return self if self.value is not None else other
+
+
+ARGUMENT = "argument"
+DEFAULT = "default"
+NOTHING = Setting(None, DEFAULT)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which provider, and what was chosen for it."""
+
+    provider: Setting
+    model: Setting
+    api_key: Setting = field(repr=False)
+    base_url: Setting
+    transport: Setting
+
+    def without_key(self) -> Choice:
+        """The same, to be kept: of the key it says only whether there is one."""
+        told = None if self.api_key.value is None else "set"
+        return replace(self, api_key=Setting(told, self.api_key.source))
+
+    @property
+    def name(self) -> str:
+        """The name under which the provider is registered."""
+        return self.provider.value or environment.DEFAULT_PROVIDER
+
+
+def choose(config: ProviderConfig, registry: Registry) -> Choice:
+    """What the configuration gives, else what the environment does.
+
+    An argument beats `AETHER_MODEL`, which beats `LLM_PROVIDER` and the provider's own variables.
+    Raises `UnknownNameError` for a provider that nobody registered.
+    """
+    provider, model = _choose_provider(config, registry)
+    metadata = registry.entry(KIND, provider.value or environment.DEFAULT_PROVIDER).metadata
+    return Choice(
+        provider,
+        model | _first_set(metadata.get("model_env")),
+        _given(config.api_key) | _first_set(metadata.get("api_key_env")),
+        _given(config.base_url) | _first_set(metadata.get("base_url_env")),
+        _transport(config, registry),
+    )
+
+
+def _choose_provider(config: ProviderConfig, registry: Registry) -> tuple[Setting, Setting]:
+    provider, model = _given(config.provider), NOTHING
     if config.model is not None:
-        named, model = split_model(config.model, registry)
-        if provider is None:
-            provider = named
-        elif named is not None and named != provider:
-            model = config.model
+        named, plain = split_model(config.model, registry)
+        model = _given(plain)
+        if provider.value is None:
+            provider = _given(named)
+        elif named is not None and named != provider.value:
+            model = _given(config.model)
     reference = environment.model_reference()
     if reference is not None:
         named, referred = split_model(reference, registry)
         if named is None:
             _hint_at(reference, registry)
-        if provider is None:
-            provider = named or environment.provider_name()
-            model = model or referred
-        elif named == provider:
-            model = model or referred
-    return provider or environment.provider_name(), model
+        if provider.value is None:
+            provider = Setting(named, "AETHER_MODEL") | _provider_name()
+            model |= Setting(referred, "AETHER_MODEL")
+        elif named == provider.value:
+            model |= Setting(referred, "AETHER_MODEL")
+    return provider | _provider_name(), model
+
+
+def _transport(config: ProviderConfig, registry: Registry) -> Setting:
+    given = config.transport
+    if given is not None:
+        return Setting(given if isinstance(given, str) else type(given).__name__, ARGUMENT)
+    name = environment.http_transport(lambda name: (HTTP, name) in registry)
+    return Setting(name, DEFAULT if name == environment.DEFAULT_TRANSPORT else "AETHER_HTTP")
+
+
+def _given(value: str | None) -> Setting:
+    return NOTHING if value is None else Setting(value, ARGUMENT)
+
+
+def _provider_name() -> Setting:
+    is_set = environment.environment("LLM_PROVIDER") is not None
+    return Setting(environment.provider_name(), "LLM_PROVIDER" if is_set else DEFAULT)
 
 
 def _hint_at(reference: str, registry: Registry) -> None:
@@ -79,26 +151,18 @@ def _hint_at(reference: str, registry: Registry) -> None:
         )
 
 
-def build_provider(config: ProviderConfig, registry: Registry) -> tuple[str, LLMProvider]:
-    """Make the configured provider. Returns its name and the instance.
+def build_provider(config: ProviderConfig, registry: Registry) -> tuple[Choice, LLMProvider]:
+    """Make the configured provider. Returns what was chosen for it and the instance.
 
     Raises `UnknownNameError` for a name that nobody registered and `ConfigurationError` for a
     missing key, or for an option that the provider does not take.
     """
-    name, model = choose_provider(config, registry)
+    choice = choose(config, registry)
+    name, api_key, base_url = choice.name, choice.api_key.value, choice.base_url
+    if base_url.value is not None and base_url.source != ARGUMENT:
+        _log.info("%s sets the endpoint of provider %r", base_url.source, name)
     entry = registry.entry(KIND, name)
     metadata = entry.metadata
-    api_key = config.api_key
-    if api_key is None:
-        api_key = _first_set(metadata.get("api_key_env"))
-    model = model or _first_set(metadata.get("model_env"))
-    base_url = config.base_url
-    if base_url is None:
-        variable = metadata.get("base_url_env")
-        base_url = _first_set(variable)
-        if base_url is not None:
-            _log.info("%s sets the endpoint of provider %r", variable, name)
-
     parameters = _parameters(entry.value, name)
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     arguments: dict[str, Any] = {**metadata.get("options", {}), **config.options}
@@ -115,8 +179,8 @@ def build_provider(config: ProviderConfig, registry: Registry) -> tuple[str, LLM
         # By itself the provider would look for the name in the registry of the process.
         transport = transport_maker(transport, registry=registry)
     chosen = {
-        "default_model": model,
-        "base_url": base_url,
+        "default_model": choice.model.value,
+        "base_url": base_url.value,
         "transport": transport,
         "timeout": config.timeout,
     }
@@ -138,7 +202,7 @@ def build_provider(config: ProviderConfig, registry: Registry) -> tuple[str, LLM
             f"Provider {name!r} ({entry.origin}) has no method "
             "`async def complete(self, request) -> LLMResponse`."
         )
-    return name, provider
+    return choice, provider
 
 
 def options_taken(name: str, options: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
@@ -154,14 +218,14 @@ def missing_key(name: str, variables: str | tuple[str, ...] | None) -> str:
     return f"Provider {name!r} needs an API key. {where}; or try without a key: LLM_PROVIDER=local."
 
 
-def _first_set(variables: str | tuple[str, ...] | None) -> str | None:
+def _first_set(variables: str | tuple[str, ...] | None) -> Setting:
     if variables is None:
-        return None
+        return NOTHING
     for variable in (variables,) if isinstance(variables, str) else variables:
         value = environment.environment(variable)
         if value is not None:
-            return value
-    return None
+            return Setting(value, variable)
+    return NOTHING
 
 
 def _parameters(factory: Any, name: str) -> dict[str, inspect.Parameter]:

@@ -15,16 +15,16 @@ from functools import partial
 
 from aether.errors import (
     AetherError,
+    DeadlineExceededError,
     ProviderError,
     RateLimitError,
-    RequestTimeoutError,
     StreamInterruptedError,
 )
-from aether.extensions.llm._deadline import DEADLINE, Deadline
 from aether.extensions.llm._pacing import Pace
 from aether.llm.accounting import record_attempt, written_beside_text
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
+from aether.llm.deadline import Deadline
 from aether.llm.failures import broken_stream, check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
@@ -50,7 +50,10 @@ class RetryingProvider(ProviderWrapper):
 
     One deadline, `context.deadline`, holds for all attempts and the waiting together. No attempt
     starts after it, and one that is under way when it comes is cancelled: that is a
-    `RequestTimeoutError` whose `kind` is `deadline`, unless a stream's final chunk was there.
+    `DeadlineExceededError`, unless a stream's final chunk was there.
+
+    An attempt that a budget has no room for (`context.reservation`) is not made: the error of the
+    one before it is raised.
 
     In a stream all before the first content (text, reasoning, a piece of a tool call) may be tried
     again. After it nothing is: the caller gets the error, whose `partial` holds the text so far.
@@ -99,6 +102,12 @@ class RetryingProvider(ProviderWrapper):
         self._random = random
         self._timeout = timeout
         self._paces: PerModel[Pace] = PerModel(lambda _: Pace())
+
+    def settings(self) -> str:
+        return (
+            f"up to {self._max_attempts} attempts, {self._base_delay:g} to {self._max_delay:g} s "
+            f"apart; Retry-After up to {self._retry_after_cap:g} s"
+        )
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         call = self._begin(request)
@@ -152,7 +161,8 @@ class RetryingProvider(ProviderWrapper):
                     if answer is not None or (begun and isinstance(error, GeneratorExit)):
                         call.pace.put_back(call.retries)
                     raise
-                if answer is not None and _is_of_deadline(error):  # it was whole before that came
+                # It was whole before the deadline came.
+                if answer is not None and isinstance(error, DeadlineExceededError):
                     call.pace.put_back(call.retries)
                     return
                 if begun:
@@ -174,7 +184,9 @@ class RetryingProvider(ProviderWrapper):
         admission = call.context.admission
         try:
             if call.delay is not None or call.pace.closed_until:
+                began = self._clock()
                 await self._wait(call)
+                call.context.waited += self._clock() - began
             call.deadline.check()
             if admission is not None:
                 admission.check()
@@ -245,6 +257,8 @@ class RetryingProvider(ProviderWrapper):
             return False
         elif delay >= call.deadline.left():
             reason = f"the call's deadline comes before the {delay:.3g} s to wait are over"
+        elif call.context.reservation is not None and not call.context.reservation.extend():
+            reason = "a budget does not have enough left for another attempt"
         elif not call.pace.take_retry():
             reason = "too many retries of late did not help, and the budget for them is used up"
         else:
@@ -370,10 +384,6 @@ class _Call:
 def _note(error: AetherError, note: str) -> None:
     if note not in getattr(error, "__notes__", ()):  # the same error may be raised many times
         error.add_note(note)
-
-
-def _is_of_deadline(error: Exception) -> bool:
-    return isinstance(error, RequestTimeoutError) and error.kind == DEADLINE
 
 
 def _seconds_asked(error: ProviderError) -> float:

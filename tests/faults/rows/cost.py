@@ -47,4 +47,13 @@ ROWS = [
         "None is lost and none counted twice. Sums are exact decimals, so that the rows add up to "
         "the total, however many there are.",
     ),
+    Row(
+        "B7",
+        "A budget's limit is reached while many calls are under way, and some of them fail",
+        "Before a call the most that it can use is set aside, so that all of them together never "
+        "spend more than the limit; where less is left, `max_tokens` is lowered, or the call is a "
+        "`BudgetExceededError` that says what is left, and nothing is sent. However a call ends, "
+        "what it has not used is given back; what an unknown outcome may have used besides is in "
+        "`uncertain_usd`.",
+    ),
 ]
