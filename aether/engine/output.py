@@ -16,7 +16,15 @@ from pydantic_core import from_json, to_json
 
 from aether.engine.nulls import Nulls
 from aether.errors import InputError, OutputError
-from aether.llm.messages import LLMRequest, LLMResponse, Message, StructuredResponse
+from aether.llm.messages import (
+    MAX_JSON_CHARACTERS,
+    MAX_JSON_PARTS,
+    LLMRequest,
+    LLMResponse,
+    Message,
+    StructuredResponse,
+    is_too_large,
+)
 from aether.llm.usage import TokenUsage
 from aether.tools.typed_dicts import readable
 
@@ -201,6 +209,11 @@ def problems_of(error: Exception) -> list[str]:
 def _decoded(document: str) -> Any:
     if not document:
         raise ValueError("it is empty")
+    if is_too_large(document):
+        raise ValueError(
+            f"it is too large: it has more than {MAX_JSON_CHARACTERS} characters, or more than "
+            f"{MAX_JSON_PARTS} members"
+        )
     try:
         return from_json(document, allow_inf_nan=False)
     except ValueError as error:

@@ -21,7 +21,10 @@ class TransportMaker:
 
     def load(self) -> None:
         """Import what the transport is made of: some tenths of a second. In any thread."""
-        self._registry.get(KIND, self.name)
+        kind = self._registry.get(KIND, self.name)
+        prepare = getattr(kind, "_prepare", None)  # ours, for what its library puts off
+        if prepare is not None:
+            prepare()
 
     def __call__(self) -> Transport:
         transport: Transport = self._registry.get(KIND, self.name)()

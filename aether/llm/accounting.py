@@ -57,6 +57,7 @@ LARGEST_INPUT = 2_097_152
 """No model of the time reads more than this."""
 LARGEST_OUTPUT = 131_072
 """No model of the time answers with more tokens than this where the request sets no limit."""
+_PIECE = 65_536
 SERVER_PROMPT = 1_024
 """A server adds fewer tokens than this to a request with tools or a schema: Anthropic says that it
 is up to 530."""
@@ -398,7 +399,10 @@ def _json_bytes(value: object, *, escaped: bool = False) -> int | None:
 
 
 def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    if text.isascii():
+        return len(text)
+    pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))  # no copy of it all
+    return sum(len(piece.encode("utf-8", "surrogatepass")) for piece in pieces)
 
 
 def _is_open_ended(message: Message) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ConfigDict, Field, field_serializer, field_validator, model_validator
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from aether.llm.call import CallContext, new_id
 from aether.llm.content import ContentPart, ProviderState, TextPart
@@ -19,6 +19,8 @@ from aether.llm.data import Data
 from aether.llm.usage import TokenUsage
 
 __all__ = [
+    "MAX_JSON_CHARACTERS",
+    "MAX_JSON_PARTS",
     "FinishReason",
     "LLMRequest",
     "LLMResponse",
@@ -31,6 +33,9 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "ToolSpec",
+    "decoded_call",
+    "has_too_many_parts",
+    "is_too_large",
     "new_call_id",
 ]
 
@@ -50,6 +55,34 @@ T = TypeVar("T")
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error", "other"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+MAX_JSON_CHARACTERS = 2 * 1024 * 1024
+MAX_JSON_PARTS = 65_536
+
+
+def is_too_large(text: str) -> bool:
+    """Whether JSON is longer than any model writes: to read and check it would hold up the loop.
+
+    It has more than `MAX_JSON_CHARACTERS`, or more than `MAX_JSON_PARTS` commas and opening
+    brackets, those in its texts included.
+    """
+    return len(text) > MAX_JSON_PARTS and (
+        len(text) > MAX_JSON_CHARACTERS or sum(map(text.count, ",[{")) > MAX_JSON_PARTS
+    )
+
+
+def has_too_many_parts(value: Mapping[str, Any]) -> bool:
+    """Whether decoded JSON has more than `MAX_JSON_PARTS` values. Long texts in it cost nothing."""
+    parts = list(value.values())
+    for part in parts:
+        if type(part) is dict:
+            parts += part.values()
+        elif type(part) is list:
+            parts += part
+        if len(parts) > MAX_JSON_PARTS:
+            return True
+    return False
 
 
 def new_call_id() -> str:
@@ -78,8 +111,8 @@ class ToolCall(Data):
     name: str = Field(kw_only=False)
     arguments: dict[str, Any] = Field(default_factory=dict, kw_only=False)
     invalid_arguments: str | None = None
-    """The arguments as they came, where they were no JSON object, or one with a name in it twice.
-    Such a call is never run."""
+    """The arguments as they came, where they were no JSON object, or one with a name in it twice,
+    or too large a one (see `is_too_large`). Such a call is never run."""
     provider_state: ProviderState = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -96,7 +129,7 @@ class ToolCall(Data):
         text = arguments.strip()
         if text in ("", "null"):
             parsed = {}
-        else:
+        elif not is_too_large(text):
             try:
                 parsed = from_json(text, allow_inf_nan=False)
                 _names.decode(text)
@@ -107,6 +140,14 @@ class ToolCall(Data):
         return cls(
             id=id or new_call_id(), name=name, arguments={}, invalid_arguments=arguments, **more
         )
+
+
+def decoded_call(id: str, name: str, arguments: dict[str, Any], **more: Any) -> ToolCall:
+    """A call whose arguments a provider sent as an object."""
+    if has_too_many_parts(arguments):
+        written = to_json(arguments).decode()
+        return ToolCall(id=id, name=name, arguments={}, invalid_arguments=written, **more)
+    return ToolCall(id=id, name=name, arguments=arguments, **more)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> None:

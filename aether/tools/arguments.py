@@ -14,6 +14,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
+from aether.llm.messages import MAX_JSON_PARTS, has_too_many_parts
+
 __all__ = ["ArgumentValidator", "copy_arguments", "require_names"]
 
 MAX_DEPTH = 64
@@ -23,9 +25,13 @@ _MAX_PROBLEMS = 10
 def copy_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy, so that nobody changes the recorded call.
 
-    `ValueError` for numbers that are none, for what is nested more than 64 levels deep, and for
-    objects that JSON does not have and that cannot be copied.
+    `ValueError` for numbers that are none, for what is nested more than 64 levels deep or has more
+    than 65,536 values, and for objects that JSON does not have and that cannot be copied.
     """
+    if has_too_many_parts(arguments):
+        raise ValueError(
+            f"more than {MAX_JSON_PARTS} values, or nested more than {MAX_DEPTH} levels deep"
+        )
     return {name: _copied(value, 1) for name, value in arguments.items()}
 
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from aether.errors import UnknownNameError
-from aether.llm.messages import ToolCall
+from aether.llm.messages import ToolCall, is_too_large
 from aether.llm.scope import current_scope
 from aether.registry import Registry
 from aether.tools.arguments import copy_arguments, require_names
@@ -27,7 +27,7 @@ from aether.tools.contracts import (
     ToolResult,
 )
 from aether.tools.registry import get_tool, list_tools, resolve_tools
-from aether.tools.results import bounded, render_result
+from aether.tools.results import bounded, render_bounded
 from aether.tools.threads import worker_threads
 
 __all__ = ["MAX_ERROR_BYTES", "MAX_RESULT_BYTES", "dispatch", "dispatch_tool"]
@@ -157,6 +157,8 @@ async def _run(call: ToolInvocation, *, offered: Sequence[str], limit: int) -> T
     if call.invalid_arguments is not None:
         came = reprlib.repr(call.invalid_arguments)
         reason = "not a JSON object with each name once, so not run"
+        if is_too_large(call.invalid_arguments):
+            reason = "too large, so not run"
         return _failure(call, "InvalidArguments", f"{reason}: {came}")
     try:
         arguments = _validated(tool, call.arguments)
@@ -177,7 +179,7 @@ async def _run(call: ToolInvocation, *, offered: Sequence[str], limit: int) -> T
     if isinstance(value, ToolResult):
         return value.model_copy(update={"content": bounded(value.content, limit)})
     try:
-        content = bounded(render_result(value), limit)
+        content = await render_bounded(value, limit)
     except Exception as error:  # noqa: BLE001 - told in the result
         reason = f"the tool ran, but its result cannot be told: {_message(error)}"
         return _failure(call, "InvalidResult", reason, untrusted=not tool.trusted)

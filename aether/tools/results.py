@@ -5,7 +5,9 @@ It must not know how a tool is run.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import heapq
 import inspect
 import json
 import math
@@ -14,20 +16,28 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     ItemsView,
+    Iterable,
     Iterator,
     KeysView,
     Mapping,
     ValuesView,
 )
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-__all__ = ["bounded", "render_result"]
+__all__ = ["bounded", "render_bounded", "render_result"]
 
 MAX_DEPTH = 200
+LARGE = 32 * 1024
+"""A value with fewer characters and members than this, of the types that JSON has, is written at
+once: that takes some milliseconds at most."""
+
+_TURN = 1000
+"""So many pieces of a larger one are written before the rest of the loop has its turn."""
 
 
 def render_result(value: object) -> str:
@@ -46,7 +56,30 @@ def render_result(value: object) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):  # what plain JSON does not have is in it
-        return json.dumps(_plain(value, 0), ensure_ascii=False, allow_nan=False)
+        return "".join(_written(value, 0, math.inf))
+
+
+async def render_bounded(value: object, limit: int) -> str:
+    """What `render_result` says, as `bounded` cuts it; raises as `render_result` does.
+
+    Of a value that is not small no more is written than is shown, and the rest of the loop has its
+    turns meanwhile: what stands behind that is not looked at. What pydantic writes, a model or a
+    type of another library, is written in one go.
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str) or _is_small(value):
+        return bounded(render_result(value), limit)
+    pieces: list[str] = []
+    size = 0
+    for number, piece in enumerate(_written(value, 0, limit), 1):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            return _cut("".join(pieces), limit, f"more than {limit}")
+        if number % _TURN == 0:
+            await asyncio.sleep(0)
+    return bounded("".join(pieces), limit)
 
 
 def bounded(text: str, limit: int) -> str:
@@ -60,51 +93,110 @@ def bounded(text: str, limit: int) -> str:
     data = text[:limit].encode("utf-8", "replace")
     if len(text) <= limit and len(data) <= limit:
         return data.decode("utf-8")
-    mark = f"\n[truncated: {len(text)} characters, of which at most {limit} bytes are shown]"
+    return _cut(text, limit, str(len(text)))
+
+
+def _cut(text: str, limit: int, size: str) -> str:
+    data = text[:limit].encode("utf-8", "replace")
+    mark = f"\n[truncated: {size} characters, of which at most {limit} bytes are shown]"
     return data[: max(0, limit - len(mark))].decode("utf-8", "ignore") + mark
 
 
-def _plain(value: Any, depth: int) -> Any:
-    """The value in the types that JSON has."""
+def _is_small(value: object) -> bool:
+    size = 0
+    parts = [value]
+    for part in parts:
+        kind = type(part)
+        if kind is str or kind is dict or kind is list or kind is tuple:
+            size += len(part)  # type: ignore[arg-type]  # they have all a length
+            if size > LARGE:
+                return False
+            if kind is not str:
+                parts += part  # type: ignore[arg-type]  # a dict's keys
+                if kind is dict:
+                    parts += part.values()  # type: ignore[attr-defined]
+        elif kind is not int and kind is not float and kind is not bool and part is not None:
+            return False
+    return True
+
+
+def _written(value: Any, depth: int, limit: float) -> Iterator[str]:
+    """The value as JSON, piece by piece. Of a text no more than `limit` characters are needed."""
     if depth > MAX_DEPTH:
         raise ValueError(f"it contains itself, or is nested more than {MAX_DEPTH} levels deep")
     depth += 1
     match value:
         case Enum():
-            return _plain(value.value, depth)
-        case None | bool() | int() | str():
-            return value
+            yield from _written(value.value, depth, limit)
+        case str():
+            yield _leaf(value if len(value) <= limit else value[: int(limit) + 1])
+        case None | bool() | int():
+            yield _leaf(value)
         case float():
-            if math.isfinite(value):
-                return value
-            return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+            finite = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+            yield _leaf(value if math.isfinite(value) else finite)
         case bytes() | bytearray():
-            return f"<{len(value)} bytes>"
+            yield f'"<{len(value)} bytes>"'
         case memoryview():
-            return f"<{value.nbytes} bytes>"
+            yield f'"<{value.nbytes} bytes>"'
         case BaseModel():
-            return _plain(value.model_dump(mode="json"), depth)
+            yield from _written(value.model_dump(mode="json"), depth, limit)
         case Mapping():
-            return {_key(key, depth): _plain(item, depth) for key, item in value.items()}
+            yield from _object(value.items(), depth, limit)
         case set() | frozenset():
-            return sorted((_plain(item, depth) for item in value), key=json.dumps)
+            yield from _set(value, depth, limit)
         case list() | tuple() | deque() | KeysView() | ValuesView() | ItemsView():
-            return [_plain(item, depth) for item in value]
+            yield "["
+            for number, item in enumerate(value):
+                if number:
+                    yield ", "
+                yield from _written(item, depth, limit)
+            yield "]"
         case Awaitable() | Iterator() | AsyncIterator():
             if inspect.iscoroutine(value):
                 value.close()  # it would warn that nobody awaited it
             raise TypeError(f"a {type(value).__name__} is no data")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name), depth)
-            for field in dataclasses.fields(value)
-        }
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = dataclasses.fields(value)
+            items = ((field.name, getattr(value, field.name)) for field in fields)
+            yield from _object(items, depth, limit)
+        case _:
+            yield from _written(_foreign(value), depth, limit)
+
+
+def _object(items: Iterable[tuple[Any, Any]], depth: int, limit: float) -> Iterator[str]:
+    yield "{"
+    for number, (key, item) in enumerate(items):
+        if number:
+            yield ", "
+        name = "".join(_written(key, depth, limit))
+        yield name if name.startswith('"') else _leaf(name)
+        yield ": "
+        yield from _written(item, depth, limit)
+    yield "}"
+
+
+def _set(value: Iterable[Any], depth: int, limit: float) -> Iterator[str]:
+    """In order, whole: sorted in runs, with a piece of nothing after each."""
+    runs: list[list[str]] = []
+    members = iter(value)
+    while some := list(islice(members, _TURN)):
+        runs.append(sorted("".join(_written(member, depth, limit)) for member in some))
+        yield from [""] * len(some)
+    yield "["
+    for number, text in enumerate(heapq.merge(*runs)):
+        if number:
+            yield ", "
+        yield text
+    yield "]"
+
+
+def _foreign(value: Any) -> Any:
     try:
         return to_jsonable_python(value, inf_nan_mode="strings")
     except ValueError:
         raise TypeError(f"a {type(value).__name__} has no JSON form") from None
 
 
-def _key(key: Any, depth: int) -> str:
-    plain = _plain(key, depth)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+def _leaf(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

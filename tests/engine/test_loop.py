@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aether import Aether
-from aether.errors import InputError, ToolLoopError
+from aether.errors import InputError, ProtocolError, ToolLoopError
 from aether.llm.contracts import LLMRequest, LLMResponse, Message, ToolCall
 from aether.testing import FakeProvider
 
@@ -200,6 +200,31 @@ async def test_a_forced_choice_holds_for_the_first_turn(choice: str) -> None:
     assert fake.requests[1].tool_choice in (None, "auto")
 
 
+@pytest.mark.parametrize("choice", ["auto", "none"])
+async def test_a_choice_that_forces_nothing_holds_for_every_turn(choice: str) -> None:
+    def ping() -> str:
+        return "pong"
+
+    fake = FakeProvider(responses=[calling(("ping", {})), calling(("ping", {})), saying("ok")])
+    async with Aether(fake) as client:
+        await client.ask("go", tools=[ping], tool_choice=choice)
+    assert [request.tool_choice for request in fake.requests] == [choice] * 3
+
+
+async def test_events_tell_the_turn_that_they_belong_to() -> None:
+    def ping() -> str:
+        return "pong"
+
+    seen: list[tuple[str, int | None]] = []
+    fake = FakeProvider(responses=[*[calling(("ping", {}))] * 3, saying("ok")])
+    async with Aether(fake) as client:
+        for name in ("request.start", "request.complete", "tool.start", "tool.complete"):
+            client.on(name)(lambda event: seen.append((event.name, event.turn)))
+        await client.ask("go", tools=[ping])
+    turn = ["request.start", "request.complete", "tool.start", "tool.complete"]
+    assert seen == [(name, number) for number in (1, 2, 3, 4) for name in turn][:-2]
+
+
 @pytest.mark.parametrize(("choice", "tools"), [("required", False), ("pong", True), ("Ping", True)])
 async def test_a_choice_that_cannot_be_is_refused_before_anything_is_sent(
     choice: str, tools: bool
@@ -212,6 +237,22 @@ async def test_a_choice_that_cannot_be_is_refused_before_anything_is_sent(
         with pytest.raises(InputError, match="tool_choice"):
             await client.ask("go", tools=[ping] if tools else [], tool_choice=choice)
     assert fake.requests == []
+
+
+async def test_an_answer_that_lost_its_calls_is_an_error_unless_it_has_a_text() -> None:
+    lost = LLMResponse(
+        "", "fake-1", provider="acme", request_id="req-1", finish_reason="tool_calls"
+    )
+    async with Aether(FakeProvider(responses=[lost])) as client:
+        with pytest.raises(ProtocolError, match="calls tools, but has no call and no text") as told:
+            await client.ask("go")
+    error = told.value
+    assert (error.provider, error.model, error.request_id) == ("acme", "fake-1", "req-1")
+    assert error.partial is not None
+    assert error.partial.finish_reason == "tool_calls"
+    said = LLMResponse("Hi", "fake-1", finish_reason="tool_calls")
+    async with Aether(FakeProvider(responses=[said])) as client:
+        assert await client.ask("go") == "Hi"
 
 
 @pytest.mark.row("T13")

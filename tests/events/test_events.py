@@ -34,6 +34,7 @@ from aether.events import (
 )
 from aether.llm.contracts import LLMRequest, LLMResponse, StreamChunk, ToolCall
 from aether.testing import FakeProvider
+from tests.faults.aftermath import Aftermath
 
 TERMINAL = {
     REQUEST_START: (REQUEST_COMPLETE, REQUEST_ERROR),
@@ -812,9 +813,12 @@ async def test_subscriber_may_close_the_client() -> None:
 
 
 @pytest.mark.row("E7")
-async def test_without_subscribers_no_event_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_subscribers_no_event_is_made(
+    monkeypatch: pytest.MonkeyPatch, aftermath: Aftermath
+) -> None:
     import aether.engine.context
 
+    aftermath.listen_to_nobody()
     made: list[str] = []
 
     class Counted(Event):

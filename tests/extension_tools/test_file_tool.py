@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -166,8 +167,9 @@ def test_what_is_not_an_open_file_inside_is_refused(root: Path, path: str) -> No
 @pytest.mark.row("X11")
 @pytest.mark.usefixtures("way")
 def test_a_neighbour_whose_name_begins_alike_is_outside(root: Path) -> None:
-    with pytest.raises(ToolError, match="outside"):
-        read_file(f"{root}-of-another/secret.txt")
+    path = f"{root}-of-another/secret.txt"
+    with pytest.raises(ToolError, match=re.escape(f"{path!r} is refused: it is outside")):
+        read_file(path)
 
 
 @pytest.mark.row("X11")
@@ -179,6 +181,19 @@ def test_a_name_that_means_another_place_elsewhere_is_refused_even_if_it_is_ther
     (root / name).write_text("a file", encoding="utf-8")
     with pytest.raises(ToolError, match="refused"):
         read_file(name)
+
+
+def test_a_colon_is_refused_where_it_leads_to_another_stream_of_a_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")  # of the whole tool only this part bears it elsewhere
+        assert file_tool._judge("today.txt", "'today.txt'", root) == ("today.txt",)
+        with pytest.raises(ToolError, match="a name may not have a colon"):
+            file_tool._judge("notes.txt:b", "'notes.txt:b'", root)
+    if os.name != "nt":
+        (root / "notes.txt:b").write_text("a file", encoding="utf-8")
+        assert read_file("notes.txt:b") == "a file"
 
 
 def test_a_climb_out_of_an_absolute_path_is_refused(root: Path) -> None:
@@ -211,8 +226,11 @@ class TestLinks:
 
     def test_a_refused_link_is_called_a_link(self, root: Path) -> None:
         (root / "alias.txt").symlink_to("plain.txt")
-        with pytest.raises(ToolError, match="link"):
+        with pytest.raises(ToolError) as caught:
             read_file("alias.txt")
+        assert str(caught.value) == (
+            "'alias.txt' is refused: it is a link or leads through one, and links are not followed."
+        )
 
     @pytest.mark.parametrize("target", ["..", "notes", "/", "../root-of-another"])
     def test_a_folder_behind_a_link_is_not_entered(self, root: Path, target: str) -> None:
@@ -230,7 +248,7 @@ class TestLinks:
 
     def test_a_path_through_a_link_is_said_to_lead_through_one(self, root: Path) -> None:
         (root / "door").symlink_to("notes", target_is_directory=True)
-        with pytest.raises(ToolError, match="link"):
+        with pytest.raises(ToolError, match=r"'door/today\.txt' is refused: .* leads through"):
             read_file("door/today.txt")
 
     def test_a_hard_link_is_refused(self, root: Path, tmp_path: Path) -> None:
@@ -263,7 +281,7 @@ def refuse(path: str, match: str) -> None:
 class TestSpecialFiles:
     def test_a_pipe_is_refused_without_waiting_for_a_writer(self, root: Path) -> None:
         os.mkfifo(root / "pipe")
-        refuse("pipe", "no regular file")
+        refuse("pipe", "'pipe' is refused: it is no regular file")
 
     def test_a_socket_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(root)  # a socket's path must be short
@@ -272,7 +290,8 @@ class TestSpecialFiles:
             refuse("socket", "no regular file")
 
     def test_a_folder_is_refused(self, root: Path) -> None:
-        refuse("notes", "folder")
+        refuse("notes", "'notes' is a folder. Give the path of a file.")
+        refuse(".", "'.' is a folder. Give the path of a file.")
 
     @pytest.mark.parametrize("device", ["zero", "null", "random", "full"])
     def test_a_device_is_refused(
@@ -300,6 +319,72 @@ def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
 ) -> None:
     swap_before_opening(monkeypatch, root / "plain.txt", os.mkfifo)
     refuse("plain.txt", "no regular file")
+
+
+@pytest.mark.row("X11", "X12")
+@posix
+@pytest.mark.parametrize("folder", [".", "notes"])
+def test_a_pipe_that_takes_the_place_of_a_folder_is_not_waited_for(
+    root: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    swap_before_opening(monkeypatch, root / folder, os.mkfifo)
+    refuse("notes/today.txt", "Not a directory")
+
+
+@pytest.mark.row("X12")
+class TestWhatIsMounted:
+    """What Linux says is mounted stands in a file of its own here; the device is the root's."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(file_tool, "_KERNEL_FOLDERS", ())
+
+    @pytest.fixture
+    def device(self, root: Path) -> bytes:
+        number = (root / "plain.txt").stat().st_dev
+        return f"{os.major(number)}:{os.minor(number)}".encode()
+
+    @pytest.fixture
+    def mounts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(file_tool, "_MOUNTS", tmp_path / "mountinfo")
+        return tmp_path / "mountinfo"
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"24 27 %b / /work rw,relatime - proc proc rw",
+            b"24 27 %b / /work rw shared:2 master:1 - sysfs sysfs rw",
+            b"24 27 %b / /work rw - cgroup2 a - b rw",
+            b"24 27 %b / /caf\xe9 rw - proc proc rw",
+            b"24 27 %b / /a\x0bb\xc2\x85c\xe2\x80\xa8d\x1ce rw - proc proc rw",
+        ],
+    )
+    def test_files_of_the_kernel_are_refused_wherever_they_are_mounted(
+        self, mounts: Path, device: bytes, line: bytes
+    ) -> None:
+        other = b"23 27 0:999 / /other rw - ext4 /dev/a rw\n"
+        mounts.write_bytes(other + line % device + b"\n" + other)
+        refuse("plain.txt", "'plain.txt' is refused: it is part of the system's own state")
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"24 27 %b / /work rw - ext4 proc rw",
+            b"24 27 %b / /proc rw - fuse.\xff proc rw",
+            b"24 27 0:999 / /proc rw - proc proc rw",
+        ],
+    )
+    def test_files_of_any_other_system_are_read(
+        self, mounts: Path, device: bytes, line: bytes
+    ) -> None:
+        mounts.write_bytes(line.replace(b"%b", device) + b"\n")
+        assert read_file("plain.txt") == "plain"
+
+    def test_where_nothing_says_what_is_mounted_files_are_read(
+        self, root: Path, mounts: Path
+    ) -> None:
+        assert not mounts.exists()
+        assert read_file("plain.txt") == "plain"
 
 
 @pytest.mark.row("X11")
@@ -374,6 +459,65 @@ def test_where_nothing_can_be_walked_a_file_that_was_swapped_is_refused(
     )
     with pytest.raises(ToolError, match="replaced"):
         read_file("plain.txt")
+
+
+@pytest.mark.row("X11")
+@posix
+def test_where_nothing_can_be_walked_a_folder_that_cannot_be_looked_at_is_not_passed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_for_real = os.lstat
+
+    def look(path: Any, **options: Any) -> os.stat_result:
+        if str(path).endswith("notes"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return look_for_real(path, **options)
+
+    monkeypatch.setattr(file_tool, "_CAN_WALK", False)
+    monkeypatch.setattr(os, "lstat", look)
+    with pytest.raises(ToolError, match="Permission denied"):
+        read_file("notes/today.txt")
+
+
+def test_where_nothing_can_be_walked_bytes_are_not_changed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = os.open
+    flags: list[int] = []
+
+    def watched(path: Any, how: int, *args: Any, **options: Any) -> int:
+        flags.append(how)
+        return opening(path, how & ~binary, *args, **options)
+
+    binary = 1 << 30  # as only Windows has it
+    monkeypatch.setattr(file_tool, "_CAN_WALK", False)
+    monkeypatch.setattr(os, "O_BINARY", binary, raising=False)
+    monkeypatch.setattr(os, "open", watched)
+    assert read_file("plain.txt") == "plain"
+    assert flags == [os.O_RDONLY | binary]
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("limit", [100, 10])
+def test_a_file_that_comes_in_pieces_is_read_whole_and_no_further_than_the_limit(
+    root: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    reading = os.read
+    asked = 0
+
+    def by_threes(descriptor: int, length: int) -> bytes:
+        nonlocal asked
+        piece = reading(descriptor, min(length, 3))
+        assert len(piece) <= length <= limit + 1 - asked
+        asked += len(piece)
+        return piece
+
+    monkeypatch.setenv("AETHER_FILE_TOOL_MAX_BYTES", str(limit))
+    (root / "long.txt").write_bytes(b"0123456789abcdefgh")
+    monkeypatch.setattr(os, "read", by_threes)
+    text = read_file("long.txt")
+    assert text.startswith("0123456789abcdefgh"[:limit])
+    assert ("Truncated" in text) == (limit == 10)
 
 
 @pytest.mark.row("X12")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,7 @@ class ScriptedTransport:
         self.requests: list[str] = []
         self.headers: list[Mapping[str, str]] = []
         self.checks: list[AddressCheck | None] = []
+        self.timeouts: list[Timeout] = []
         self.open = 0
         self.closed = 0
 
@@ -73,6 +75,7 @@ class ScriptedTransport:
         self.requests.append(url)
         self.headers.append(headers)
         self.checks.append(check_address)
+        self.timeouts.append(timeout)
         self.open += 1
         try:
             yield self.pages[url]
@@ -92,8 +95,9 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     table = {name: list(addresses) for name, addresses in PUBLIC.items()}
 
     async def getaddrinfo(
-        self: asyncio.BaseEventLoop, host: str, port: int, **_: Any
+        self: asyncio.BaseEventLoop, host: str, port: int, *, type: int
     ) -> list[tuple[Any, ...]]:
+        assert (port in {80, 443}, type) == (True, socket.SOCK_STREAM)
         if host not in table:
             raise OSError(-2, "Name or service not known")
         return [(2, 1, 6, "", (address, port)) for address in table[host]]
@@ -187,14 +191,23 @@ class TestAnswers:
             "text/x-any",
             "application/x-ndjson",
             "application/yaml",
-            "",
-            "nonsense",
         ],
     )
     async def test_text_is_shown(self, content_type: str) -> None:
         page = text("shown", content_type)
         result, _ = await get("https://example.com/", {"https://example.com/": page})
         assert result.endswith("\n\nshown")
+
+    @pytest.mark.parametrize("headers", [{}, {"content-type": ""}, {"content-type": "nonsense"}])
+    async def test_text_of_an_unknown_type_is_shown(self, headers: Mapping[str, str]) -> None:
+        page = Page(headers=headers, body=b"shown")
+        result, _ = await get("https://example.com/", {"https://example.com/": page})
+        assert result.endswith("\nContent-Type: unknown\n\nshown")
+
+    async def test_a_character_that_the_body_leaves_unfinished_is_not_left_out(self) -> None:
+        page = text(b"caf\xc3")
+        result, _ = await get("https://example.com/", {"https://example.com/": page})
+        assert result.endswith("\n\ncaf\ufffd")
 
     @pytest.mark.parametrize(
         "content_type", ["image/png", "application/octet-stream", "application/pdf", "video/mp4"]
@@ -256,6 +269,33 @@ class TestLimits:
         assert await self.body(page) == "é" * 5 + "\n[Truncated after 10 bytes: the body goes on.]"
         page = text(b"\xff" * 10)
         assert (await self.body(page)).startswith("\ufffd" * 3 + "\n[Truncated")
+
+    async def test_a_body_that_is_not_read_on_is_closed_before_its_connection(self) -> None:
+        closed: list[str] = []
+
+        class Watched(Page):
+            async def chunks(self) -> AsyncIterator[bytes]:
+                try:
+                    while True:
+                        yield b"1234"
+                finally:
+                    await asyncio.sleep(0)
+                    closed.append("body")
+
+        class Watching(ScriptedTransport):
+            async def aclose(self) -> None:
+                closed.append("transport")
+
+        transport = Watching({"https://example.com/": Watched()})
+        await HTTPGetter(transport=lambda: transport).get("https://example.com/")
+        assert closed == ["body", "transport"]
+
+    async def test_each_wait_of_the_transport_has_the_limit_of_the_whole(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AETHER_HTTP_TOOL_TIMEOUT", "7")
+        _, transport = await get("https://example.com/", {"https://example.com/": text("x")})
+        assert transport.timeouts == [Timeout(connect=7, read=7, total=7)]
 
     async def test_a_body_need_not_be_a_generator(self) -> None:
         class Pieces:

@@ -110,8 +110,25 @@ def test_an_address_with_a_zone_is_refused(address: str) -> None:
 
 @pytest.mark.parametrize("text", NO_ADDRESS)
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ToolError):
+    with pytest.raises(ToolError, match="should be an IP address is none"):
         check_public_address(text, 443)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("169.254.169.254", "link-local, where clouds keep their metadata (RFC 3927)"),
+        ("2606:4700::1111%eth0", "tied to one network interface"),
+        ("fd00::1", "outside IPv6's public space, 2000::/3 (RFC 4291)"),
+        ("2a00:1450::5efe:808:808", "ISATAP, an IPv4 address inside (RFC 5214)"),
+        ("2a00:1450::a9fe:a9fe", "a cloud's metadata address, translated (RFC 6052)"),
+        ("2002:808:808::", "6to4, an IPv4 address inside (RFC 3056)"),
+    ],
+)
+def test_the_reason_is_told(address: str, reason: str) -> None:
+    with pytest.raises(ToolError) as caught:
+        check_public_address(address, 443)
+    assert str(caught.value) == f"The address is refused, as it is not public: it is {reason}."
 
 
 @pytest.mark.row("X7")

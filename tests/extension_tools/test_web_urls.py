@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001, SIM905 - tables of words, some with look-alike characters on purpose
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aether.errors import ToolError
+from aether.extensions.tools import _urls
 from aether.extensions.tools._urls import parse_web_url
 
 ACCEPTED = {
@@ -185,12 +187,40 @@ def test_a_url_that_parsers_may_read_otherwise_is_refused(url: str) -> None:
         (AMBIGUOUS_HOST, "odd spelling"),
         (NOT_ASCII_HOST, "ASCII|cannot be read"),
         (BAD_CHARACTERS[:7], "backslash"),
+        (
+            ["http://example.com/a b", "http://example.com/\u200b"],
+            "space or an invisible",
+        ),
+        (["///example.com/"], "disagree about a URL that begins with ///"),
+        (["https://example.com?to=a@b"], "disagree about an @ that has no /"),
+        (["http://[::1]:x/", "http://:80/"], "host or port is missing or malformed"),
+        (["http://example-.com/", "http://localhost./"], "no domain name"),
     ],
 )
 def test_the_reason_is_told(urls: list[str], reason: str) -> None:
     for url in urls:
         with pytest.raises(ToolError, match=reason):
             parse_web_url(url)
+
+
+def test_what_only_looks_like_an_ipv6_address_is_refused() -> None:
+    with pytest.raises(ToolError, match="no IPv6 address"):  # later releases of Python say so first
+        _urls._parse_authority("[12345::]", 80)
+
+
+def test_the_longest_url_is_taken_and_a_longer_one_refused() -> None:
+    longest = "https://example.com/".ljust(8000, "a")
+    assert parse_web_url(longest).text == longest
+    with pytest.raises(ToolError, match="longer than 8000 characters"):
+        parse_web_url(f"{longest}a")
+
+
+def test_the_longest_name_is_taken_and_a_longer_one_refused() -> None:
+    longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 61])
+    assert len(longest) == 253
+    assert parse_web_url(f"https://{longest}/").host == longest
+    with pytest.raises(ToolError, match="no domain name"):
+        parse_web_url(f"https://{longest}d/")
 
 
 def test_a_password_is_not_repeated() -> None:
@@ -291,11 +321,16 @@ _PIECES = st.sampled_from(
 )
 
 
+@pytest.fixture(scope="module")
+def others() -> tuple[Any, Any]:
+    """Two libraries that read URLs, each in its own way."""
+    return pytest.importorskip("yarl"), pytest.importorskip("httpx2")
+
+
 @pytest.mark.row("X4")
-@given(st.one_of(st.lists(_PIECES, max_size=8).map("".join), st.text(max_size=40)))
-def test_any_text_is_refused_or_read_by_all_alike(text: str) -> None:
-    httpx2 = pytest.importorskip("httpx2")
-    yarl = pytest.importorskip("yarl")
+@given(text=st.one_of(st.lists(_PIECES, max_size=8).map("".join), st.text(max_size=40)))
+def test_any_text_is_refused_or_read_by_all_alike(others: tuple[Any, Any], text: str) -> None:
+    yarl, httpx2 = others
     try:
         url = parse_web_url(text)
     except ToolError:

@@ -1,8 +1,11 @@
 """What must be true after each test of a fault: nothing left, nothing counted twice, nothing told.
 
 A test that is marked with `row` gets this without asking: no task, thread, socket, file or turn of
-a session is left, and the key is in no log. To have events, ledger and history checked too, and the
-key looked for in all that is told, ask for the fixture and hand it what the test uses:
+a session is left, and the key is in no log. Of each client that it makes, every event that starts
+something has one that ends it, the ledger has one entry for each request, settled, and the key is
+in nothing that the client tells; a session's turn that fails leaves the history as it was. What is
+not seen without being told says observing.py. To have the ledger compared with a server's own
+count, another store's history watched, or the key looked for in an error, ask for the fixture:
 
     @pytest.mark.row("N4")
     async def test_...(aftermath):
@@ -31,7 +34,7 @@ import pytest
 from aether import Aether, SessionStore
 from aether.events import EVENT_NAMES, Event
 from aether.llm.contracts import Message
-from aether.memory._turns import TurnQueue
+from tests.faults.observing import Observed, observe
 
 KEY = "sk-canary-5f1d0c3b9a7e"
 """The key of every test of a fault: it must be found in no output."""
@@ -56,7 +59,8 @@ class Aftermath:
 
     key = KEY
 
-    def __init__(self) -> None:
+    def __init__(self, observed: Observed | None = None) -> None:
+        self._observed = Observed() if observed is None else observed
         self._clients: list[Aether] = []
         self._events: list[Event] = []
         self._counted: list[tuple[Aether, _Serving]] = []
@@ -65,8 +69,12 @@ class Aftermath:
 
     @property
     def events(self) -> list[Event]:
-        """The events of all clients so far."""
+        """The events of the clients that were handed in, so far."""
         return self._events
+
+    def listen_to_nobody(self) -> None:
+        """Have no subscriber at the clients that are made from now on."""
+        self._observed.listening = False
 
     def client(self, client: Aether) -> Aether:
         """Watch a client's events, and look for the key in all that it tells. Returns it."""
@@ -92,8 +100,10 @@ class Aftermath:
         self._told.append(str(text))
 
     async def judge(self) -> None:
-        """Assert all that can be asserted of what was handed in."""
-        self._each_start_has_one_end()
+        """Assert all that can be asserted of what was handed in or seen."""
+        _each_start_has_one_end(self._events)
+        _each_start_has_one_end(self._observed.events)
+        self._observed.judge()
         for client, server in self._counted:
             ledger = client.usage.ledger
             assert len(ledger) == server.count, (
@@ -104,27 +114,31 @@ class Aftermath:
             after = await store.load(session_id)
             assert after == before, f"the history of {session_id!r} changed: {before} -> {after}"
 
-    def _each_start_has_one_end(self) -> None:
-        counts = Counter((event.name, event.run_id, event.call_id) for event in self._events)
-        starts = ends = 0
-        for (name, run, call), count in counts.items():
-            if name in _ENDINGS:
-                ended = sum(counts[end, run, call] for end in _ENDINGS[name])
-                assert ended == count == 1, f"{count} times {name}, and {ended} ends: {counts}"
-                starts += count
-            elif name != "stream.chunk":
-                ends += count
-        assert starts == ends, f"{starts} starts, but {ends} ends: {counts}"
-
     def shows_no_key(self, log: str) -> None:
         """Assert that the key is in nothing that was logged, told or published."""
-        texts = [log, *self._told, *map(repr, self._clients), *map(repr, self._events)]
-        texts += [repr(client.usage) for client in self._clients]
-        for event in self._events:
-            if event.error is not None:
-                texts += traceback.format_exception(event.error)
+        events = [*self._events, *self._observed.events]
+        texts = [log, *self._told, *map(repr, events)]
+        for client in {*self._clients, *self._observed.clients}:
+            texts += [repr(client), repr(client.usage)]
+        errors = [event.error for event in events if event.error is not None]
+        alike = {(type(error), str(error)): error for error in errors}
+        for error in alike.values():  # to format thousands of them would take minutes
+            texts += traceback.format_exception(error)
         shown = [text for text in texts if KEY in text]
         assert not shown, f"the key was shown: {shown[0][:500].replace(KEY, '<KEY>')}"
+
+
+def _each_start_has_one_end(events: list[Event]) -> None:
+    counts = Counter((event.name, event.run_id, event.turn, event.call_id) for event in events)
+    starts = ends = 0
+    for (name, run, turn, call), count in counts.items():
+        if name in _ENDINGS:
+            ended = sum(counts[end, run, turn, call] for end in _ENDINGS[name])
+            assert ended == count == 1, f"{count} times {name}, and {ended} ends: {counts}"
+            starts += count
+        elif name != "stream.chunk":
+            ends += count
+    assert starts == ends, f"{starts} starts, but {ends} ends: {counts}"
 
 
 class _Log(logging.Handler):
@@ -143,11 +157,11 @@ class _Log(logging.Handler):
 @pytest.fixture
 async def aftermath(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aftermath]:
     """See the module. It comes before every other fixture of the test, and so judges after them."""
-    collected = Aftermath()
+    observed = observe(monkeypatch)
+    collected = Aftermath(observed)
     log, root = _Log(), logging.getLogger()
     level = root.level
     tasks, files, threads = asyncio.all_tasks(), _open_files(), _threads()
-    queues = _remembered_queues(monkeypatch)
     root.addHandler(log)
     root.setLevel(logging.DEBUG)
     collecting = gc.isenabled()
@@ -163,7 +177,7 @@ async def aftermath(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Aftermath]
         opened = {number: open_now[number] for number in open_now.keys() - files.keys()}
         assert not opened, f"sockets or files were left open: {opened}"
         assert _threads() <= threads, f"threads were left: {_threads() - threads}"
-        for queue in queues:
+        for queue in observed.queues:
             assert queue._current is None, "a session's turn was not given back"
             assert not queue._waiting, "somebody still waits for a session's turn"
     finally:
@@ -182,19 +196,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if "aftermath" in names:
                 names.remove("aftermath")
             names.insert(0, "aftermath")
-
-
-def _remembered_queues(monkeypatch: pytest.MonkeyPatch) -> list[TurnQueue]:
-    """The queue of each session of the test: it is what a session locks."""
-    made: list[TurnQueue] = []
-    make = TurnQueue.__init__
-
-    def remember(queue: TurnQueue) -> None:
-        make(queue)
-        made.append(queue)
-
-    monkeypatch.setattr(TurnQueue, "__init__", remember)
-    return made
 
 
 async def _settle(tasks: set[asyncio.Task[Any]], files: dict[int, str], threads: set[str]) -> None:
@@ -221,7 +222,11 @@ def _open_files() -> dict[int, str]:
 
 
 def _threads() -> set[str]:
-    """The threads that somebody must end: workers that idle for a while end by themselves."""
+    """The threads that somebody must end. Workers that idle for a while end by themselves, and
+    those in which a loop looks up names with the loop.
+    """
     return {
-        thread.name for thread in threading.enumerate() if not thread.name.startswith("aether-tool")
+        thread.name
+        for thread in threading.enumerate()
+        if not thread.name.startswith(("aether-tool", "asyncio_"))
     }

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -37,17 +38,26 @@ AREAS = {
 _START = """\
 # What can go wrong, and what Aether does
 
-Each row is a promise, and each promise is kept by the tests named beside it. After every one of
-them these are checked, too, with the garbage collector off: no task, thread, socket, file or turn
-of a session is left, and the key is in no log, at the level DEBUG either. Where a test runs a whole
-client, it also hands in the client, the server and the store: then each event that starts something
-has one that ends it, the ledger has one entry for each HTTP request, history is unchanged unless
-the call succeeded, and the key is in no event, error or printout
-([aftermath.py](../tests/faults/aftermath.py)).
+Each row is a promise, kept by the tests of the files beside it: how many in each is said, and their
+names stand at the end. `make test ARGS="-m row"` runs them all.
 
-`make test ARGS="-m row"` runs them all. This page is made by `make rows` out of
-[the rows](../tests/faults/rows) and the tests that are marked with them. The rows of session stores
-(all of M but those of cancelling) are not on this page yet.
+After every one of them this is checked, too, with the garbage collector off
+([aftermath.py](../tests/faults/aftermath.py)):
+
+- no task, thread, socket, file or turn of a session is left;
+- of every client that was made, each event that starts something has one that ends it;
+- its ledger has one entry for each request, and none is left open;
+- a session's turn that failed has left the history as it was, and one that succeeded has not;
+- the key is in no log, at the level DEBUG either, and in no event, error or printout.
+
+Not all is seen without being told: nothing in other processes; no requests of a provider that is
+not Aether's, or is asked past its client, or serves two; no turns of sessions in another store than
+the one in memory. There the tests themselves hand in a server to compare the ledger with, or a
+store to watch. Where a test is about nobody listening, nobody does.
+
+This page is made by `make rows` out of [the rows](../tests/faults/rows) and the tests that are
+marked with them. The rows of session stores (all of M but those of cancelling) are not on this page
+yet.
 """
 
 
@@ -77,15 +87,19 @@ def shown_by() -> dict[str, list[tuple[Path, str]]]:
 def page() -> str:
     """The whole page."""
     tests = shown_by()
-    parts = [_START]
+    parts = [_START.rstrip("\n")]
     for area, title in AREAS.items():
-        parts.append(f"\n## {title}\n\n| | what happens | what Aether does | shown by |")
+        parts.append(f"\n## {title}\n\n| | what happens | what Aether does | tests |")
         parts.append("|---|---|---|---|")
         parts += [
-            f"| {row.id} | {_cell(row.fault)} | {_cell(row.promise)} | {_names(tests[row.id])} |"
+            f"| {row.id} | {_cell(row.fault)} | {_cell(row.promise)} | {_counts(tests[row.id])} |"
             for row in rows(area)
             if row.id in tests
         ]
+    parts.append("\n## The tests\n\nEach with the rows that it shows, by file.")
+    for file, names in sorted(_by_file(tests).items()):
+        parts.append(f"\n### {_link(file)}\n")
+        parts += [f"- {_in_words(name)} ({', '.join(ids)})" for name, ids in names.items()]
     return "\n".join(parts) + "\n"
 
 
@@ -136,10 +150,25 @@ def _ids(node: ast.expr) -> Iterator[str]:
             yield from (ast.literal_eval(argument) for argument in each.args)
 
 
-def _names(tests: list[tuple[Path, str]]) -> str:
-    return "<br>".join(
-        f"[{_in_words(name)}](../{file.relative_to(ROOT).as_posix()})" for file, name in tests
-    )
+def _by_file(tests: dict[str, list[tuple[Path, str]]]) -> dict[Path, dict[str, list[str]]]:
+    """The rows of each test of each file, as far as they are on the page."""
+    found: dict[Path, dict[str, list[str]]] = {}
+    for area in AREAS:
+        for row in rows(area):
+            for file, name in tests.get(row.id, ()):
+                found.setdefault(file, {}).setdefault(name, []).append(row.id)
+    return found
+
+
+def _counts(tests: list[tuple[Path, str]]) -> str:
+    """The files of these tests, and how many are in each."""
+    counts = Counter(file for file, _ in tests)
+    return ", ".join(f"{_link(file)} {count}" for file, count in counts.items())
+
+
+def _link(file: Path) -> str:
+    words = file.stem.removeprefix("test_").replace("_", " ")
+    return f"[{words}](../{file.relative_to(ROOT).as_posix()})"
 
 
 def _in_words(name: str) -> str:

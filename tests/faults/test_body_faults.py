@@ -350,14 +350,15 @@ async def test_an_error_inside_a_stream_after_content_interrupts_it(
 
 @pytest.mark.row("S14")
 @each_protocol
+@each_transport
 @both_ways
 async def test_an_error_inside_an_answer_that_will_not_pass_is_not_tried_again(
-    protocol: str, way: Way, aftermath: Aftermath
+    protocol: str, transport: str, way: Way, aftermath: Aftermath
 ) -> None:
     failure: Failure = "quota" if WIRES[protocol].can("quota") else "bad_request"
     async with (
         FaultServer(faults.error_event(failure)) as server,
-        opened(aftermath, server, protocol, attempts=3) as client,
+        opened(aftermath, server, protocol, transport, attempts=3) as client,
     ):
         error = (await call(client, way)).failed()
         assert not error.retryable
@@ -700,29 +701,30 @@ STRANGE: Mapping[str, bytes] = {
 
 
 @pytest.mark.row("S23")
+@each_protocol
 @each_transport
 @both_ways
 @pytest.mark.parametrize("name", STRANGE)
 async def test_a_status_without_an_answer_and_what_is_no_http_are_errors_of_ours(
-    transport: str, way: Way, name: str, aftermath: Aftermath
+    protocol: str, transport: str, way: Way, name: str, aftermath: Aftermath
 ) -> None:
-    for protocol in PROTOCOLS if name.startswith("2") else ("anthropic",):
-        async with (
-            FaultServer(faults.raw(STRANGE[name])) as server,
-            opened(aftermath, server, protocol, transport) as client,
-        ):
-            error = (await call(client, way)).failed()
-            assert isinstance(error, ProtocolError | ProviderConnectionError)
-            if name in ("201", "204", "206", "300", "304", "399"):
-                assert isinstance(error, ProtocolError)
-                assert error.status == int(name)
+    async with (
+        FaultServer(faults.raw(STRANGE[name])) as server,
+        opened(aftermath, server, protocol, transport, fails=True) as client,
+    ):
+        error = (await call(client, way)).failed()
+        assert isinstance(error, ProtocolError | ProviderConnectionError)
+        if name in ("201", "204", "206", "300", "304", "399"):
+            assert isinstance(error, ProtocolError)
+            assert error.status == int(name)
 
 
 @pytest.mark.row("S23")
+@each_protocol
 @each_transport
 @both_ways
 async def test_early_heads_before_the_answer_are_passed_over(
-    transport: str, way: Way, aftermath: Aftermath
+    protocol: str, transport: str, way: Way, aftermath: Aftermath
 ) -> None:
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 
@@ -732,7 +734,7 @@ async def test_early_heads_before_the_answer_are_passed_over(
 
     async with (
         FaultServer(changed("early heads", after)) as server,
-        opened(aftermath, server, "openai", transport) as client,
+        opened(aftermath, server, protocol, transport) as client,
     ):
         assert (await call(client, way)).succeeded() == HELLO.text
 

@@ -78,6 +78,8 @@ class Flow:
     run: Callable[[Aether], Coroutine[Any, Any, int]]
     """Says how many messages it has added to the session."""
     script: tuple[Script, ...] = ()
+    timeout: float = 5.0
+    """Seconds until the server is given up. A busy machine may need many for what takes few."""
 
 
 CALLS = Reply(calls=[ToolCall("c1", "step", {}), ToolCall("c2", "step", {})])
@@ -85,8 +87,8 @@ FLOWS = (
     Flow(ask),
     Flow(stream),
     Flow(stream_broken_off),
-    Flow(hanging_ask, (faults.hang(),)),
-    Flow(hanging_stream, (faults.cut(events=3, ending="hanging"),)),
+    Flow(hanging_ask, (faults.hang(),), timeout=0.1),
+    Flow(hanging_stream, (faults.cut(events=3, ending="hanging"),), timeout=0.1),
     Flow(tools_in_a_stream_of_a_session, (CALLS,)),
 )
 flows = pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.run.__name__)
@@ -163,7 +165,9 @@ def calling(flow: Flow, protocol: str, transport: str) -> Callable[[Cancelling],
 async def _attempt(cancelling: Cancelling, flow: Flow, protocol: str, transport: str) -> None:
     aftermath, store = Aftermath(), InMemorySessionStore()
     async with FaultServer(*flow.script) as server:
-        config = server.config(protocol, transport=transport, api_key=aftermath.key, timeout=0.03)
+        config = server.config(
+            protocol, transport=transport, api_key=aftermath.key, timeout=flow.timeout
+        )
         client = Aether(config=config, memory_store=store, with_retry=False)
         tasks = asyncio.all_tasks()
         stored = 0

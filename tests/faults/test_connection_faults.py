@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import errno
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -30,7 +29,6 @@ from aether.testing._raw_server import Connection, RawServer
 from tests.faults.aftermath import Aftermath
 from tests.faults.exchanges import (
     HELLO,
-    PROTOCOLS,
     TRANSPORT_CLASSES,
     Came,
     Way,
@@ -108,27 +106,6 @@ async def test_a_name_without_an_address_is_tried_again_and_named(
         aftermath.told(error)
 
 
-@pytest.mark.row("N3")
-@each_transport
-@both_ways
-async def test_a_server_that_never_says_hello_in_tls_is_given_up_within_the_limit_for_connecting(
-    transport: str, way: Way, aftermath: Aftermath
-) -> None:
-    async def silent(connection: Connection) -> None:
-        await connection.wait_closed_by_peer()
-
-    async with RawServer(silent) as server:
-        url = server.url.replace("http:", "https:")
-        limits = Timeout(connect=0.02, read=5)
-        config = elsewhere("openai", url, aftermath, transport=transport, timeout=limits)
-        async with opened_with(aftermath, config, attempts=2) as client:
-            error = (await asyncio.wait_for(call(client, way), 3)).failed()
-            assert isinstance(error, RequestTimeoutError)
-            assert (error.kind, error.attempts) == ("connect", 2)
-            assert states(client) == ["not_billed"] * 2
-        await server.until_open(0)
-
-
 @pytest.mark.row("N5")
 @each_protocol
 @each_transport
@@ -204,15 +181,16 @@ async def test_of_many_kept_connections_that_were_closed_none_is_used(
 
 
 @pytest.mark.row("N5")
+@each_protocol
 @each_transport
 @both_ways
 async def test_what_was_sent_on_a_kept_connection_is_not_sent_again(
-    transport: str, way: Way, aftermath: Aftermath
+    protocol: str, transport: str, way: Way, aftermath: Aftermath
 ) -> None:
     """The server may have run it: that is for the retry to decide, and to count."""
     async with (
         FaultServer(HELLO, faults.close(billed=True)) as server,
-        opened(aftermath, server, "openai", transport, attempts=1) as client,
+        opened(aftermath, server, protocol, transport, attempts=1) as client,
     ):
         (await call(client, way)).succeeded()
         error = (await call(client, way)).failed()
@@ -257,10 +235,15 @@ async def test_a_redirect_is_not_followed_and_the_key_goes_nowhere(
 
 
 @pytest.mark.row("N18")
+@each_protocol
 @each_transport
 @both_ways
 async def test_more_calls_than_connections_wait_their_turn_and_none_is_lost(
-    transport: str, way: Way, aftermath: Aftermath, monkeypatch: pytest.MonkeyPatch
+    protocol: str,
+    transport: str,
+    way: Way,
+    aftermath: Aftermath,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     limited = TRANSPORT_CLASSES[transport](max_connections=3)
     gate, most = asyncio.Event(), 0
@@ -274,7 +257,7 @@ async def test_more_calls_than_connections_wait_their_turn_and_none_is_lost(
 
         server.reply = held
         limits = Timeout(connect=5, read=None)
-        async with opened(aftermath, server, "openai", limited, timeout=limits) as client:
+        async with opened(aftermath, server, protocol, limited, timeout=limits) as client:
             calls = [asyncio.create_task(call(client, way)) for _ in range(60)]
             await eventually(lambda: server.count == 3)
             later(6, monkeypatch)  # waiting for a turn is not connecting
@@ -360,10 +343,12 @@ def test_a_number_of_connections_that_is_none_is_refused(
 
 
 @pytest.mark.row("N19")
+@each_protocol
 @each_transport
 @both_ways
 @pytest.mark.parametrize("jump", [-3600, 3600])
 async def test_a_jump_of_the_clock_on_the_wall_changes_no_call(
+    protocol: str,
     transport: str,
     way: Way,
     jump: int,
@@ -379,7 +364,7 @@ async def test_a_jump_of_the_clock_on_the_wall_changes_no_call(
     limits = Timeout(connect=1, read=1, total=2)
     async with (
         FaultServer([faults.Fault("jump", jumped)]) as server,
-        opened(aftermath, server, "openai", transport, timeout=limits) as client,
+        opened(aftermath, server, protocol, transport, timeout=limits) as client,
     ):
         for _ in range(2):
             assert (await call(client, way)).succeeded() == HELLO.text
@@ -408,76 +393,3 @@ async def test_a_machine_that_slept_in_the_middle_of_a_stream_gives_it_up(
         assert raised.value.kind == "read"
         assert (await call(client, "ask")).error is not None  # the circuit is open
         await stream.aclose()
-
-
-@pytest.fixture
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(os.environ):
-        if name.lower().endswith("_proxy"):
-            monkeypatch.delenv(name)
-
-
-@pytest.mark.row("N20")
-@pytest.mark.usefixtures("no_proxies")
-@each_transport
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-async def test_a_proxy_that_refuses_is_an_error_without_its_password(
-    protocol: str, transport: str, aftermath: Aftermath, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with FaultServer() as gone:
-        url = gone.url
-    monkeypatch.setenv("HTTP_PROXY", url.replace("//", f"//user:{aftermath.key}@"))
-    config = elsewhere(protocol, "http://model.example/v1", aftermath, transport=transport)
-    async with opened_with(aftermath, config, attempts=2) as client:
-        error = (await call(client, "ask")).failed()
-        assert isinstance(error, ProviderConnectionError)
-        assert error.kind == "connect"
-        aftermath.told(error)
-
-
-@pytest.mark.row("N20")
-@pytest.mark.usefixtures("no_proxies")
-@each_transport
-@both_ways
-@pytest.mark.parametrize("status", [b"407 Who are you", b"502 No", b"200 OK"])
-async def test_a_proxy_that_makes_no_tunnel_is_an_error_and_gets_no_key(
-    transport: str,
-    way: Way,
-    status: bytes,
-    aftermath: Aftermath,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    heads: list[bytes] = []
-
-    async def script(connection: Connection) -> None:
-        heads.append(await connection.read_request())
-        await connection.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
-
-    async with RawServer(script) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", f"//user:{aftermath.key}@"))
-        config = elsewhere("openai", "https://model.example/v1", aftermath, transport=transport)
-        async with opened_with(aftermath, config) as client:
-            error = (await call(client, way)).failed()
-        assert isinstance(error, ProviderConnectionError)
-        assert states(client) == ["not_billed"]
-        aftermath.told(error)
-    assert heads[0].startswith(b"CONNECT model.example:443 HTTP/1.1\r\n")
-    assert aftermath.key.encode() not in heads[0]
-
-
-@pytest.mark.row("N20")
-@pytest.mark.usefixtures("no_proxies")
-@each_transport
-@pytest.mark.parametrize("proxy", ["not a url", "http://", "http://127.0.0.1:99999", "ftp://x"])
-async def test_a_proxy_that_is_none_is_an_error_of_ours(
-    transport: str, proxy: str, aftermath: Aftermath, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def nowhere(*_: Any, **__: Any) -> Any:
-        raise socket.gaierror(socket.EAI_NONAME, "unknown")
-
-    monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", nowhere)
-    monkeypatch.setenv("HTTP_PROXY", proxy)
-    config = elsewhere("openai", "http://model.example/v1", aftermath, transport=transport)
-    async with opened_with(aftermath, config) as client:
-        came = await call(client, "ask")
-    assert came.error is not None

@@ -7,7 +7,8 @@ import gzip
 import tracemalloc
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from itertools import repeat
+from itertools import chain, repeat
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,6 @@ from aether.errors import (
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._wire import read_body
 from aether.extensions.llm._event_stream import STALL_SECONDS, EventStream
-from aether.extensions.llm._exchange import Exchange
-from aether.extensions.llm._http import Endpoint
-from aether.extensions.llm._vendors import OPENAI
-from aether.extensions.llm._wire.openai_chat import ChatCodec
 from aether.http.contracts import Timeout
 from aether.llm.contracts import LLMRequest, Message, StreamChunk
 from aether.testing import FaultServer, faults
@@ -32,7 +29,6 @@ from aether.testing.faults import Answer
 from tests.faults.aftermath import Aftermath
 from tests.faults.exchanges import (
     HELLO,
-    MODEL,
     PROTOCOLS,
     Way,
     both_ways,
@@ -41,10 +37,11 @@ from tests.faults.exchanges import (
     each_transport,
     elsewhere,
     events_of,
+    first_event,
     opened,
     opened_with,
 )
-from tests.faults.feeds import Feed
+from tests.faults.feeds import Feed, adapter_of
 
 MEGABYTE = 1024 * 1024
 
@@ -75,14 +72,20 @@ async def test_an_answer_is_asked_for_without_a_coding(
 @pytest.mark.row("N15")
 @each_transport
 @both_ways
-@pytest.mark.parametrize("coding", BOMBS)
+@pytest.mark.parametrize(
+    ("protocol", "coding"),
+    [
+        *(("anthropic", coding) for coding in BOMBS),
+        *((protocol, "gzip") for protocol in PROTOCOLS if protocol != "anthropic"),
+    ],
+)
 async def test_a_body_that_grows_without_measure_when_it_is_decoded_is_an_error(
-    transport: str, way: Way, coding: str, aftermath: Aftermath
+    protocol: str, transport: str, way: Way, coding: str, aftermath: Aftermath
 ) -> None:
     headers = {"content-type": "application/json", "content-encoding": coding}
     async with (
         FaultServer(Answer([BOMBS[coding]], headers=headers)) as server,
-        opened(aftermath, server, "anthropic", transport, attempts=3, fails=True) as client,
+        opened(aftermath, server, protocol, transport, attempts=3, fails=True) as client,
     ):
         error = (await call(client, way)).failed()
         assert isinstance(error, ProtocolError)
@@ -132,11 +135,12 @@ ENOUGH = 12_000_000
 
 
 @pytest.mark.row("N16")
+@each_protocol
 @each_transport
 @both_ways
 @pytest.mark.parametrize("name", [*ENDLESS, *UNBOUNDED])
 async def test_http_without_measure_is_an_error_and_is_not_kept(
-    transport: str, way: Way, name: str, aftermath: Aftermath
+    protocol: str, transport: str, way: Way, name: str, aftermath: Aftermath
 ) -> None:
     first, then = {**ENDLESS, **UNBOUNDED}[name]
     written = 0
@@ -154,7 +158,7 @@ async def test_http_without_measure_is_an_error_and_is_not_kept(
     # The system's buffers hold megabytes: what is read is not told from what was written.
     limits = Timeout(connect=5, read=5, total=0.1 if name in UNBOUNDED else None)
     async with RawServer(script) as server:
-        config = elsewhere("openai", server.url, aftermath, transport=transport, timeout=limits)
+        config = elsewhere(protocol, server.url, aftermath, transport=transport, timeout=limits)
         async with opened_with(aftermath, config, fails=True) as client:
             tracemalloc.start()
             try:
@@ -171,19 +175,22 @@ async def test_http_without_measure_is_an_error_and_is_not_kept(
 
 
 @pytest.mark.row("N14")
+@each_protocol
 @each_transport
 async def test_a_slow_reader_holds_the_server_back_and_little_is_kept_for_him(
-    transport: str, aftermath: Aftermath
+    protocol: str, transport: str, aftermath: Aftermath
 ) -> None:
-    events, _ = events_of("openai")
-    large = events[1].replace(b"Hell", b"x" * 8000)
+    events, _ = events_of(protocol)
+    place = first_event(protocol, b"Hell")
+    large = events[place].replace(b"Hell", b"x" * 8000)
 
     def endless(_: object) -> Answer:
-        return Answer(repeat(large), headers={"content-type": "text/event-stream"})
+        pieces = chain(events[:place], repeat(large))
+        return Answer(pieces, headers={"content-type": "text/event-stream"})
 
     async with (
         FaultServer(reply=endless) as server,
-        opened(aftermath, server, "openai", transport) as client,
+        opened(aftermath, server, protocol, transport) as client,
     ):
         stream = client.stream_text("Hi")
         assert await anext(stream)
@@ -334,11 +341,12 @@ async def test_every_event_is_progress() -> None:
 
 
 @pytest.mark.row("N12")
+@each_protocol
 @pytest.mark.parametrize("begun", [True, False])
 async def test_comments_for_ever_interrupt_a_stream_that_has_begun_and_else_are_tried_again(
-    begun: bool,
+    protocol: str, begun: bool
 ) -> None:
-    events, _ = events_of("openai")
+    events, _ = events_of(protocol)
     now = 0.0
 
     def clock() -> float:
@@ -346,11 +354,9 @@ async def test_comments_for_ever_interrupt_a_stream_that_has_begun_and_else_are_
         now += 1.0
         return now
 
-    pieces = [*events[: 2 if begun else 0], *[b": ping\n\n"] * 1000]
-    endpoint = Endpoint(
-        provider="openai", base_url="http://127.0.0.1:9", transport=Feed(pieces), clock=clock
-    )
-    exchange = Exchange(endpoint, ChatCodec(OPENAI), MODEL)
+    said = events[: first_event(protocol, b"Hell") + 1 if begun else 0]
+    provider: Any = adapter_of(protocol, Feed([*said, *[b": ping\n\n"] * 1000]))
+    provider._exchange._endpoint._clock = clock
     chunks: list[StreamChunk] = []
 
     async def read(stream: AsyncIterator[StreamChunk]) -> None:
@@ -359,7 +365,7 @@ async def test_comments_for_ever_interrupt_a_stream_that_has_begun_and_else_are_
 
     error = StreamInterruptedError if begun else RequestTimeoutError
     with pytest.raises(error) as raised:
-        await read(exchange.stream(LLMRequest([Message("user", "Hi")])))
+        await read(provider.stream(LLMRequest([Message("user", "Hi")])))
     assert raised.value.kind == "idle"
     assert raised.value.retryable
     assert [chunk.text for chunk in chunks] == (["Hell"] if begun else [])

@@ -606,7 +606,8 @@ class Endless:
 
 
 @pytest.mark.row("E7")
-async def test_without_subscribers_a_million_events_build_no_object() -> None:
+async def test_without_subscribers_a_million_events_build_no_object(aftermath: Aftermath) -> None:
+    aftermath.listen_to_nobody()
     bus = EventBus()
     client = Aether(Endless(20_000), events=bus)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -10,6 +11,10 @@ from tests.faults.table import AREAS, difference, rows, shown_by
 
 RANGES = {"N": 20, "S": 25, "H": 18, "T": 18, "E": 7, "C": 5, "B": 7, "X": 24}
 """The last number of each letter whose rows are complete."""
+
+MOST_LETTERS = 240
+"""What is longer makes a table hard to read."""
+_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+")
 
 ALL = [row for area in AREAS for row in rows(area)]
 
@@ -39,3 +44,5 @@ def test_row_says_what_happens_and_what_is_done(row: object) -> None:
     for text in (getattr(row, "fault", ""), getattr(row, "promise", "")):
         assert text.strip()
         assert "  " not in text
+        assert len(_SENTENCE_ENDS.split(text.strip())) <= 2
+        assert len(text) <= MOST_LETTERS

@@ -49,6 +49,8 @@ from tests.faults.exchanges import (
 PATIENCE = Timeout(total=5)
 SHORT = 0.02
 """Seconds that are waited for what never comes."""
+MIDDLING = 0.1
+"""The same, where something must have come before, also on a busy machine."""
 LONGER = 0.5
 """Seconds within which a beginning comes, also on a busy machine."""
 THREE = Reply("It is 3.", usage=USAGE)
@@ -92,7 +94,7 @@ async def test_a_connection_that_breaks_before_the_answer_is_made_again_with_the
         assert not is_open(client)
 
 
-@pytest.mark.row("N4", "N8")
+@pytest.mark.row("N4")
 @each_protocol
 @each_transport
 @both_ways
@@ -144,12 +146,13 @@ UNENDING: dict[str, list[Fault]] = {
 
 
 @pytest.mark.row("N6", "N7", "N11", "N12")
+@each_protocol
 @each_transport
 @both_ways
 @pytest.mark.parametrize("name", UNENDING)
 @pytest.mark.parametrize("limit", ["total", "deadline"])
 async def test_no_answer_outlasts_the_limit_of_its_call(
-    transport: str, way: Way, name: str, limit: str, aftermath: Aftermath
+    protocol: str, transport: str, way: Way, name: str, limit: str, aftermath: Aftermath
 ) -> None:
     """The limit of one request, and the deadline over all attempts."""
     fault = UNENDING[name]
@@ -158,7 +161,7 @@ async def test_no_answer_outlasts_the_limit_of_its_call(
         total = shortest if limit == "total" else None
         made = default_registry.get(HTTP, transport)()
         timeout = Timeout(read=5, total=total)
-        config = server.config("openai", transport=made, timeout=timeout)
+        config = server.config(protocol, transport=made, timeout=timeout)
         _, adapter = build_provider(config, default_registry)
         provider = RetryingProvider(adapter, base_delay=0.0, max_attempts=1 if total else 3)
         # The first request of httpx2 takes some of the time to read certificates.
@@ -185,7 +188,9 @@ async def test_no_answer_outlasts_the_limit_of_its_call(
         return
     assert error.kind == limit
     assert isinstance(error, RequestTimeoutError | StreamInterruptedError)
-    assert [entry.state for entry in context.entries] in (["unknown"], ["estimated"])
+    sent = [entry.state for entry in context.entries]
+    # A busy machine may need all of the time before anything is sent.
+    assert sent in (["unknown"], ["estimated"]) or (sent, server.count) == ([], 1)
 
 
 @pytest.mark.row("N8")
@@ -306,7 +311,7 @@ async def test_a_peer_that_is_gone_without_a_word_is_given_up_after_the_read_lim
     async with (
         FaultServer(faults.cut(events=events, ending="hanging")) as server,
         opened(
-            aftermath, server, protocol, transport, attempts=3, fails=True, timeout=SHORT
+            aftermath, server, protocol, transport, attempts=3, fails=True, timeout=MIDDLING
         ) as client,
     ):
         came = await call(client, "session stream")
@@ -330,7 +335,7 @@ async def test_a_stream_that_stalls_before_its_first_text_is_begun_again(
     events = first_event(protocol, b"Hell")
     async with (
         FaultServer(faults.cut(events=events, ending="hanging")) as server,
-        opened(aftermath, server, protocol, transport, attempts=2, timeout=SHORT) as client,
+        opened(aftermath, server, protocol, transport, attempts=2, timeout=MIDDLING) as client,
     ):
         assert (await call(client, "stream")).succeeded() == HELLO.text
         assert states(client) in (["unknown", "exact"], ["estimated", "exact"])

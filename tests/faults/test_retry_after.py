@@ -79,6 +79,7 @@ FURTHER: list[tuple[dict[str, str], float | None]] = [
     ({"retry-after": "-0"}, 0.0),
     ({"retry-after": "1e300"}, 1e300),
     ({"retry-after": "1e999"}, sys.float_info.max),
+    ({"retry-after": f"{'9' * 400}e1"}, sys.float_info.max),
     ({"retry-after": "9" * 400}, sys.float_info.max),
     ({"retry-after": "+Infinity"}, None),
     ({"retry-after": "0x10"}, None),

@@ -297,6 +297,7 @@ FAULTS: dict[str, list[Act]] = {
 }
 
 
+@pytest.mark.row("N6", "N7", "N11", "H7")
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("fault", FAULTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import itertools
+import re
 import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -298,8 +299,13 @@ class TestAllowedHosts:
     async def test_the_model_is_told_which_hosts_it_may_fetch_from(self) -> None:
         tool = build_http_get(allowed_hosts=["docs.example", "Api.example"], name="docs")
         assert tool.name == "docs"
-        assert "docs.example or Api.example" in tool.description
+        assert tool.description == (
+            "Fetch a page of docs.example or Api.example and return its status, content type and "
+            "text. Long pages are cut, and say so."
+        )
+        assert "Fetch a page of no host" in build_http_get(allowed_hosts=[]).description
         assert tool.parameters["required"] == ["url"]
+        assert tool.timeout is None  # it has one of its own
         assert not tool.trusted
 
     async def test_the_results_of_the_tool_are_those_of_http_get(self, lookups: list[str]) -> None:
@@ -327,7 +333,7 @@ class TestAllowedHosts:
         ],
     )
     def test_what_is_no_host_is_refused_at_once(self, entry: str) -> None:
-        with pytest.raises(ConfigurationError, match="allowed host"):
+        with pytest.raises(ConfigurationError, match=re.escape(f"{entry!r} cannot be an allowed")):
             build_http_get(allowed_hosts=[entry])
 
     def test_a_text_is_no_list(self) -> None:

@@ -39,6 +39,7 @@ from aether.events import REQUEST_COMPLETE, STREAM_COMPLETE
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.retrying import RetryingProvider
 from aether.http import bodies
+from aether.http.contracts import ERROR_BODY_MAX_SECONDS, Timeout
 from aether.llm.contracts import Message
 from aether.testing import FaultServer, faults
 from aether.testing.faults import Answer, Fault, Reply
@@ -46,12 +47,15 @@ from tests.faults.aftermath import Aftermath
 from tests.faults.exchanges import (
     HELLO,
     MODEL,
+    TRANSPORT_CLASSES,
     Came,
     Way,
     both_ways,
     call,
+    closing,
     each_protocol,
     each_transport,
+    opened,
     states,
 )
 from tests.faults.virtual import WIRES, Act, VirtualServer, adapter, stack
@@ -474,6 +478,50 @@ async def test_the_status_decides_whatever_the_body_is(
             await server.until_left()
             assert max(each.bytes_written for each in server.served) < 8_000_000
         assert set(time.sleeps) == {*LONGEST_WAITS}
+
+
+@pytest.mark.row("H13")
+@each_transport
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_of_a_body_that_explains_an_error_64_kib_are_read(
+    transport: str, streamed: bool
+) -> None:
+    endless = Answer(repeat(b"x" * 10_000), 502)
+    async with closing(TRANSPORT_CLASSES[transport]()) as made, FaultServer(endless) as server:
+        ask: dict[str, Any] = {"headers": {}, "body": b"{}", "timeout": Timeout(read=5)}
+        url = f"{server.url}/messages"
+        if streamed:
+            async with made.stream("POST", url, **ask) as answer:
+                body = await bodies.read_error_body(answer.chunks())
+        else:
+            body = (await made.request("POST", url, max_bytes=10**9, **ask)).body
+    assert len(body) == 65_536
+
+
+@pytest.mark.row("H13")
+@everywhere
+async def test_a_body_that_never_comes_is_waited_for_two_seconds(
+    protocol: str,
+    transport: str,
+    way: Way,
+    aftermath: Aftermath,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    then = loop.time
+    async with (
+        FaultServer(Answer([b"some of it"], 502, ending="hanging")) as server,
+        opened(aftermath, server, protocol, transport) as client,
+    ):
+        waiting = asyncio.ensure_future(call(client, way))
+        await server.until_hanging()
+        await asyncio.sleep(0.02)  # until it is read as far as it came
+        monkeypatch.setattr(loop, "time", lambda: then() + 1.5)
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        monkeypatch.setattr(loop, "time", lambda: then() + 4)
+        refused(await waiting, ServerError, 502)
+    assert ERROR_BODY_MAX_SECONDS == 2
 
 
 NASTY: list[object] = [

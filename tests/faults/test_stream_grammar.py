@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -157,6 +158,75 @@ def test_a_stream_cut_at_any_byte_is_whole_or_an_error(
             assert read.error.partial.text == read.text
             for made in read.error.partial.tool_calls:
                 assert made.invalid_arguments is not None or made.arguments == {"a": 1, "b": 2}
+
+
+_OTHER_BYTES = b'x"\\0}],:{[ \n\r\t-\x00\xff'
+
+
+@pytest.mark.row("S4", "S12")
+@each_protocol
+@pytest.mark.parametrize("reply", [HELLO, CALLING], ids=["text", "call"])
+def test_one_wrong_byte_between_the_strings_and_numbers_of_json_is_an_error(
+    reader: Reader, protocol: str, reply: Any
+) -> None:
+    """No other byte makes sense there, so it must be seen. In each place a few are tried.
+
+    But a line's end for the first bracket: what is left is an empty event, as servers send some.
+    """
+    pieces, _ = events_of(protocol, reply)
+    data = b"".join(pieces)
+    chance = random.Random(protocol)
+    seen = 0
+    for place in _between_values(pieces):
+        for byte in chance.sample(_OTHER_BYTES, 3):
+            opens = data[:place].endswith(b"data: ")
+            if byte == data[place] or (opens and byte in b"\r\n"):
+                continue
+            wrong = data[:place] + bytes([byte]) + data[place + 1 :]
+            read = reader.stream(protocol, wrong)
+            where = f"{bytes([byte])!r} at {place}: {wrong[max(0, place - 30) : place + 30]!r}"
+            assert isinstance(read.error, StreamInterruptedError | ProtocolError), where
+            assert reply.text.startswith(read.text), where
+            assert read.response is None, where
+            seen += 1
+    assert seen > 300
+
+
+def _between_values(pieces: list[bytes]) -> Iterator[int]:
+    """The places in a stream where JSON has its quotes, brackets, commas, colons and words."""
+    start = 0
+    for piece in pieces:
+        at = piece.find(b"data: {")
+        if at >= 0:
+            at += len(b"data: ")
+            for token in _TOKEN.finditer(piece, at):
+                first, end = token.span()
+                text = token[0].startswith(b'"')
+                yield from (
+                    start + each for each in ((first, end - 1) if text else range(*token.span()))
+                )
+        start += len(piece)
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|true|false|null')
+
+
+@pytest.mark.row("S4")
+@pytest.mark.parametrize("reply", [HELLO, CALLING], ids=["text", "call"])
+def test_one_wrong_byte_in_what_is_said_twice_is_an_error(reader: Reader, reply: Any) -> None:
+    """OpenAI's Responses repeat at their end what was said in pieces: one of the two is wrong."""
+    protocol = "openai.responses"
+    pieces, _ = events_of(protocol, reply)
+    data = b"".join(pieces)
+    truth = [each.arguments for each in reply.calls]
+    for place in range(len(data)):
+        wrong = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+        read = reader.stream(protocol, wrong)
+        if read.error is None:
+            where = f"at {place}: {wrong[max(0, place - 40) : place + 40]!r}"
+            assert read.response is not None
+            assert read.response.text == reply.text, where
+            assert [each.arguments for each in read.response.tool_calls] == truth, where
 
 
 @pytest.mark.row("S5")

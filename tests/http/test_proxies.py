@@ -95,6 +95,7 @@ async def test_the_environment_is_not_searched_at_each_request_where_it_names_no
     assert searched == []
 
 
+@pytest.mark.row("N20")
 async def test_a_proxy_gets_its_password_and_no_checked_request(
     make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:

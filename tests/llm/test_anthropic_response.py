@@ -84,6 +84,7 @@ def test_calls_count_whatever_the_stop_reason_says() -> None:
     assert parse(answer(CALL, stop="end_turn")).finish_reason == "tool_calls"
 
 
+@pytest.mark.row("S20")
 def test_a_call_without_an_id_or_with_a_known_one_is_given_one() -> None:
     calls = parse(answer({**CALL, "id": None}, CALL, CALL, stop="tool_use")).tool_calls
     assert len({call.id for call in calls}) == 3

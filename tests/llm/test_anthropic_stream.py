@@ -131,6 +131,7 @@ def test_thinking_is_handed_out_and_kept_with_its_signature() -> None:
     }
 
 
+@pytest.mark.row("S20")
 def test_calls_come_in_pieces() -> None:
     chunks, response = read(
         START, *text(0, "So:"), *call(1, "", '{"a"', ": 1}"), *call(2), end("tool_use"), STOP
@@ -149,6 +150,7 @@ def test_calls_come_in_pieces() -> None:
     assert response.finish_reason == "tool_calls"
 
 
+@pytest.mark.row("S20")
 def test_the_input_of_a_call_may_come_whole() -> None:
     chunks, response = read(START, *call(0, given={"a": 1}), end("tool_use"), STOP)
     assert response.tool_calls[0].arguments == {"a": 1}
@@ -213,6 +215,7 @@ def test_blocks_of_the_server_are_kept_as_they_come() -> None:
     }
 
 
+@pytest.mark.row("S19")
 def test_usage_is_a_running_total_of_which_what_is_left_out_stands() -> None:
     _, response = read(
         START,
@@ -240,6 +243,7 @@ def test_the_text_of_a_block_that_is_not_known_is_kept_and_not_shown() -> None:
     assert response.message.provider_state == {"anthropic": {"content": content}}
 
 
+@pytest.mark.row("S17")
 def test_the_stop_reason_stands_whatever_follows_it() -> None:
     assert (
         read(START, end("stop_sequence"), end(None), STOP)[1].finish_reason_raw == "stop_sequence"

@@ -107,7 +107,9 @@ NEUTRAL = [
     ContentFilterError("no"),
     RateLimitError("no", status=429),
     QuotaExceededError("no", status=429),
+    ProviderError("no", status=400),
     ProviderError("teapot", status=418),
+    ProviderError("gone already", status=499),
     TheirError("teapot", status=418),
     DeadlineExceededError("nothing was sent", attempts=0),
     DeadlineExceededError("the answer was coming", partial=an_answer()),
@@ -119,6 +121,15 @@ NEUTRAL = [
     _from(ValueError("temperature")),
     asyncio.CancelledError(),
 ]
+
+
+class Leave:
+    """Another breaker's leave to call."""
+
+    probe = False
+
+    def check(self) -> None:
+        """Nothing has changed."""
 
 
 def breaking(inner: Any, clock: Clock, **options: Any) -> CircuitBreakerProvider:
@@ -161,6 +172,14 @@ class TestOpening:
         assert stack.state(MODEL) == "closed"
         await fail(stack, 1)
         assert stack.state(MODEL) == "open"
+
+    @pytest.mark.parametrize("error", NEUTRAL, ids=repr)
+    async def test_what_is_neutral_is_so_in_a_stream(self, error: BaseException) -> None:
+        stack = breaking(Scripted([error]), Clock(), failure_threshold=1)
+        stream = stack.stream(a_request())
+        with pytest.raises(type(error)):
+            await anext(stream)
+        assert stack.state(MODEL) == "closed"
 
     @pytest.mark.parametrize("answer", [None, "It is 42.", {"text": "It is 42."}])
     async def test_what_is_no_response_is_a_failure(self, answer: Any) -> None:
@@ -241,11 +260,21 @@ class TestOpening:
             {"recovery_timeout": math.nan},
             {"max_recovery_timeout": -1},
             {"probe_timeout": "60"},
+            {"probe_timeout": 0},
         ],
     )
     def test_an_option_that_cannot_work_is_refused(self, options: dict[str, Any]) -> None:
-        with pytest.raises(ConfigurationError, match=next(iter(options))):
+        with pytest.raises(ConfigurationError, match=f"^{next(iter(options))} must"):
             CircuitBreakerProvider(Scripted(an_answer()), **options)
+
+    def test_a_millisecond_is_the_shortest_time(self) -> None:
+        CircuitBreakerProvider(
+            Scripted(an_answer()),
+            failure_threshold=1,
+            recovery_timeout=0.001,
+            max_recovery_timeout=0,
+            probe_timeout=0.001,
+        )
 
 
 class TestHalfOpen:
@@ -393,6 +422,22 @@ class TestHalfOpen:
         await stack.complete(a_request())
         assert stack.state(MODEL) == "closed"
 
+    async def test_a_probe_is_lost_after_ten_minutes(self) -> None:
+        clock = Clock()
+
+        async def hang() -> None:
+            await clock.wait(math.inf)
+
+        stack, _ = await half_open(clock, hang, an_answer())
+        probe = asyncio.ensure_future(stack.complete(a_request()))
+        await clock.settle()
+        clock.now += 599.5
+        with pytest.raises(CircuitOpenError):
+            await stack.complete(a_request())
+        clock.now += 0.5
+        assert await stack.complete(a_request()) == an_answer()
+        probe.cancel()
+
     async def test_a_lost_probe_is_replaced_and_its_outcome_ignored(self) -> None:
         clock, first = Clock(), asyncio.get_running_loop().create_future()
 
@@ -414,6 +459,81 @@ class TestHalfOpen:
         await fail(stack, 0)
         assert stack.state(MODEL) == "closed"
         assert stack._circuits[MODEL]._failures == 0
+
+    async def test_while_a_probe_is_under_way_calls_are_to_come_back_in_a_second(self) -> None:
+        clock, pending = Clock(), asyncio.get_running_loop().create_future()
+
+        async def wait() -> Any:
+            return await pending
+
+        stack, _ = await half_open(clock, wait)
+        probe = asyncio.ensure_future(stack.complete(a_request()))
+        await clock.settle()
+        for _ in range(2):
+            with pytest.raises(CircuitOpenError, match=r"testing it\. Come back in 1 s") as caught:
+                await stack.complete(a_request())
+            assert caught.value.retry_after == 1.0
+            clock.now += 5
+        pending.set_result(an_answer())
+        await probe
+
+    async def test_they_are_to_come_back_sooner_where_the_pause_is_shorter(self) -> None:
+        clock, pending = Clock(), asyncio.get_running_loop().create_future()
+
+        async def wait() -> Any:
+            return await pending
+
+        stack, _ = await half_open(clock, wait, recovery_timeout=0.5)
+        probe = asyncio.ensure_future(stack.complete(a_request()))
+        await clock.settle()
+        with pytest.raises(CircuitOpenError) as caught:
+            await stack.complete(a_request())
+        assert caught.value.retry_after == 0.5
+        pending.set_result(an_answer())
+        await probe
+
+    async def test_what_is_left_of_a_pause_is_told_to_its_end(self) -> None:
+        clock = Clock()
+        stack = breaking(Scripted(ServerError("no")), clock)
+        await fail(stack)
+        clock.now += 29.75
+        with pytest.raises(CircuitOpenError) as caught:
+            await stack.complete(a_request())
+        assert caught.value.retry_after == 0.25
+
+
+class TestLog:
+    @pytest.mark.parametrize(("provider", "name"), [("acme", "acme"), (None, "this provider")])
+    async def test_it_says_when_a_circuit_opens_and_closes(
+        self, caplog: pytest.LogCaptureFixture, provider: str | None, name: str
+    ) -> None:
+        caplog.set_level("INFO", "aether.llm")
+        clock = Clock()
+        stack, _ = await half_open(clock, ServerError("no"), an_answer(), provider=provider)
+        await fail(stack, 1)
+        clock.now += 60
+        await stack.complete(a_request())
+        assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+            (
+                "WARNING",
+                f"the circuit for {name} ('{MODEL}') is open for 30.0 s after 2 failures in a row",
+            ),
+            (
+                "WARNING",
+                f"the circuit for {name} ('{MODEL}') is open for 60.0 s after 3 failures in a row",
+            ),
+            ("INFO", f"the circuit for {name} ('{MODEL}') is closed again"),
+        ]
+
+    async def test_without_a_model_the_provider_is_all_that_is_named(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stack = breaking(Scripted(ServerError("no")), Clock(), provider="acme", failure_threshold=1)
+        with pytest.raises(ServerError):
+            await stack.complete(a_request(model=None))
+        assert "the circuit for acme is open" in caplog.text
+        with pytest.raises(CircuitOpenError, match="the circuit for acme is open after 1 failures"):
+            await stack.complete(a_request(model=None))
 
 
 class TestLateOutcomes:
@@ -470,11 +590,13 @@ class TestStreams:
 
     async def test_leaving_early_closes_the_stream_inside(self) -> None:
         provider = Scripted(deltas("It ", "is ", "42."))
-        stream = breaking(provider, Clock()).stream(a_request())
+        stack = breaking(provider, Clock())
+        stream = stack.stream(a_request())
         async for _ in stream:
             break
         await stream.aclose()
         assert provider.ended == 1
+        assert stack.state(MODEL) == "closed"
 
 
 class TestWithRetry:
@@ -550,3 +672,12 @@ class TestWithRetry:
         assert context.admission is None
         await collect(stack.stream(a_request(context=context)))
         assert context.admission is None
+
+    async def test_that_of_another_breaker_around_it_is_there_again(self) -> None:
+        context, outer = CallContext(), Leave()
+        context.admission = outer
+        stack = self.stack(Scripted(an_answer()), Clock())
+        await stack.complete(a_request(context=context))
+        assert context.admission is outer
+        await collect(stack.stream(a_request(context=context)))
+        assert context.admission is outer

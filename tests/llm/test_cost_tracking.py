@@ -27,12 +27,16 @@ from aether.errors import (
     RateLimitError,
     RequestTimeoutError,
     ServerError,
+    StreamInterruptedError,
 )
+from aether.extensions.llm import _tally
+from aether.extensions.llm._ledger import Attempt
+from aether.extensions.llm._wire.errors import Source
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider, Usage
 from aether.extensions.llm.fake import FakeProvider
 from aether.extensions.llm.retrying import RetryingProvider
-from aether.llm.accounting import settle_answer
+from aether.llm.accounting import settle_answer, settle_failure
 from aether.llm.contracts import (
     CallContext,
     ImagePart,
@@ -61,6 +65,14 @@ from tests.llm.scripted import (
 class Unspeakable:
     def __str__(self) -> str:
         raise RuntimeError("it says nothing")
+
+
+class Spoken:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
 
 
 CYCLE: dict[str, Any] = {}
@@ -311,6 +323,12 @@ class TestLedger:
         assert stack.usage.total_requests == 0
         assert bool(stack.usage.by_model) == (state == "estimated")
 
+    async def test_all_that_came_of_a_broken_stream_is_estimated(self) -> None:
+        came = [StreamChunk(text="x" * 8), StreamChunk(reasoning="y" * 8), StreamChunk("z" * 8)]
+        stack = tracking([*came, ProviderConnectionError("gone")])
+        await text_until_error(stack.stream(a_request()))
+        assert [entry.output_tokens for entry in stack.usage.ledger] == [6]
+
     async def test_a_stream_that_nobody_read_was_no_call(self) -> None:
         stack = tracking(deltas("42"))
         await stack.stream(a_request()).aclose()
@@ -539,6 +557,87 @@ class TestUncertainty:
         assert (entry.most_input_tokens or 0) > 40
         assert usage.uncertain_cost_usd > 2 * 91
 
+    @pytest.mark.parametrize(
+        ("dear", "tokens"),
+        [
+            ("cache_write_tokens", 50),
+            ("cache_write_1h_tokens", 50),
+            ("input_audio_tokens", 50),
+            ("reasoning_tokens", 3),
+            ("output_audio_tokens", 3),
+            ("output_image_tokens", 3),
+        ],
+    )
+    async def test_whatever_it_was_it_cost_no_more(self, dear: str, tokens: int) -> None:
+        class OneIsDear(Prices):
+            def cost(self, entry: LedgerEntry) -> Decimal | None:
+                count = entry.token_details.get(dear, getattr(entry, dear, None))
+                return (super().cost(entry) or Decimal(0)) + 10 * (count or 0)
+
+        usage = Usage(prices=OneIsDear())
+        entry = LedgerEntry("p", MODEL, "unknown", most_input_tokens=50, most_output_tokens=3)
+        usage.add([entry], a_request())
+        assert usage.uncertain_cost_usd == 50 + 2 * 3 + 10 * tokens
+
+    async def test_a_kind_of_token_without_a_price_hides_no_other(self) -> None:
+        class NoImages(Prices):
+            def cost(self, entry: LedgerEntry) -> Decimal | None:
+                if "output_image_tokens" in entry.token_details:
+                    return None
+                return (super().cost(entry) or Decimal(0)) / 1000
+
+        usage = Usage(prices=NoImages())
+        entry = LedgerEntry("p", MODEL, "unknown", most_input_tokens=50, most_output_tokens=3)
+        usage.add([entry], a_request())
+        assert usage.uncertain_cost_usd == 0.056
+
+    @pytest.mark.parametrize("unknown", ["input", "output"])
+    async def test_what_was_told_of_a_count_that_is_not_known_is_no_part_of_its_bounds(
+        self, unknown: str
+    ) -> None:
+        """Its parts are at most the whole of it, but the whole may be none of them."""
+        details = {"input_audio_tokens": 2, "output_audio_tokens": 1}
+        entry = LedgerEntry("p", MODEL, "estimated", 7, 9, 4, 3, 5, token_details=details)
+        if unknown == "input":
+            entry.most_input_tokens = 8
+        else:
+            entry.most_output_tokens = 10
+        prices = Prices()
+        usage = Usage(prices=prices)
+        usage.add([entry], a_request())
+        assert usage.uncertain_cost_usd == (7 if unknown == "input" else 2 * 9)
+        told, *bounds = sorted(prices.priced, key=lambda priced: priced != entry)
+        assert told == entry
+        known = "output_audio_tokens" if unknown == "input" else "input_audio_tokens"
+        assert all(bound.token_details[known] == details[known] for bound in bounds)
+        if unknown == "input":
+            assert {bound.cache_read_tokens for bound in bounds} == {None}
+            assert {bound.cache_write_tokens for bound in bounds} == {None, 8}
+            assert {bound.token_details.get("input_audio_tokens") for bound in bounds} == {None, 8}
+            assert {bound.reasoning_tokens for bound in bounds} == {5}
+            assert {bound.input_tokens for bound in bounds} == {0, 8}
+        else:
+            assert {bound.reasoning_tokens for bound in bounds} == {None, 10}
+            audio = {bound.token_details.get("output_audio_tokens") for bound in bounds}
+            assert audio == {None, 10}
+            assert {bound.cache_read_tokens for bound in bounds} == {4}
+            assert {bound.output_tokens for bound in bounds} == {0, 10}
+
+    async def test_of_an_answer_whose_output_was_told_only_the_input_is_uncertain(self) -> None:
+        stack = tracking(an_answer(input_tokens=None))
+        await stack.complete(a_request(max_tokens=100))
+        [entry] = stack.usage.ledger
+        assert entry.most_input_tokens is not None
+        assert (entry.output_tokens, entry.most_output_tokens) == (5, None)
+
+    def test_of_what_broke_off_more_may_have_been_written_than_was_told(self) -> None:
+        entry = LedgerEntry("p", MODEL)
+        partial = LLMResponse("x" * 8, MODEL, input_tokens=10, output_tokens=1)
+        lost = ProviderConnectionError("gone")
+        settle_failure(entry, lost, a_request(max_tokens=100), partial=partial)
+        assert (entry.state, entry.input_tokens, entry.output_tokens) == ("estimated", 10, 2)
+        assert (entry.most_input_tokens, entry.most_output_tokens) == (None, 100)
+
     async def test_what_nobody_tells_is_taken_at_its_dearest(self) -> None:
         class ByKind(Prices):
             def cost(self, entry: LedgerEntry) -> Decimal | None:
@@ -575,6 +674,164 @@ class TestUncertainty:
         assert (entry.state, entry.output_tokens) == ("estimated", 2)
 
 
+class TestAttempts:
+    """What an adapter's attempt came to, by how far it had come."""
+
+    class Assembly:
+        def __init__(self, characters: int) -> None:
+            self.characters = characters
+
+        def partial(self) -> LLMResponse:
+            return LLMResponse("", MODEL, request_id="req-1")
+
+    def ended(self, attempt: Attempt, error: Exception | None = None) -> None:
+        error = RateLimitError("no", status=429) if error is None else error
+        assert attempt.__exit__(type(error), error, None) is None  # type: ignore[func-returns-value]  # it hides no error
+
+    @pytest.fixture
+    def context(self) -> CallContext:
+        return CallContext()
+
+    @pytest.fixture
+    def attempt(self, context: CallContext) -> Attempt:
+        request = a_request("x" * 40, context=context, max_tokens=100)
+        return Attempt(request, Source("p", MODEL, str))
+
+    def test_without_a_context_there_is_none(self) -> None:
+        attempt = Attempt(a_request(), Source("p", MODEL, str))
+        attempt.accepted()
+        attempt.answered(an_answer())
+        self.ended(attempt)
+
+    def test_it_is_under_way_until_it_ends(self, attempt: Attempt, context: CallContext) -> None:
+        with attempt:
+            pass
+        [entry] = context.entries
+        assert (entry.state, entry.error) == ("pending", None)
+        assert (entry.provider, entry.requested_model, entry.model) == ("p", MODEL, MODEL)
+
+    def test_a_refusal_before_any_answer_is_not_billed(
+        self, attempt: Attempt, context: CallContext
+    ) -> None:
+        self.ended(attempt, RateLimitError("no", status=429, request_id="req-9"))
+        [entry] = context.entries
+        assert (entry.state, entry.error) == ("not_billed", "RateLimitError")
+        assert entry.request_id == "req-9"
+
+    @pytest.mark.parametrize("status", [400, 418, 499])
+    def test_any_refusal_of_the_request_is_not_billed(
+        self, attempt: Attempt, context: CallContext, status: int
+    ) -> None:
+        self.ended(attempt, ProviderError("no", status=status))
+        assert [entry.state for entry in context.entries] == ["not_billed"]
+
+    @pytest.mark.parametrize("error", [InputError("no"), ConfigurationError("no")])
+    def test_what_was_wrong_before_anything_was_sent_cost_nothing(
+        self, attempt: Attempt, context: CallContext, error: Exception
+    ) -> None:
+        self.ended(attempt, error)
+        assert [(e.state, e.error) for e in context.entries] == [
+            ("not_billed", type(error).__name__)
+        ]
+
+    @pytest.mark.parametrize("error", [RuntimeError("no"), ConfigurationError("no")])
+    def test_what_went_wrong_within_an_answer_may_have_cost(
+        self, attempt: Attempt, context: CallContext, error: Exception
+    ) -> None:
+        attempt.accepted()
+        self.ended(attempt, error)
+        assert [(e.state, e.error) for e in context.entries] == [("unknown", type(error).__name__)]
+
+    def test_what_nobody_foresaw_may_have_cost(
+        self, attempt: Attempt, context: CallContext
+    ) -> None:
+        self.ended(attempt, RuntimeError("no"))
+        assert [(e.state, e.error) for e in context.entries] == [("unknown", "RuntimeError")]
+
+    def test_an_answer_of_values_that_do_not_fit_was_sent_and_may_have_cost(
+        self, attempt: Attempt, context: CallContext
+    ) -> None:
+        with pytest.raises(InputError) as caught:
+            LLMResponse(text=None, model=MODEL)  # type: ignore[arg-type]  # the fault
+        self.ended(attempt, caught.value)
+        assert [(e.state, e.error) for e in context.entries] == [("unknown", "ProtocolError")]
+
+    @pytest.mark.parametrize(
+        ("kind", "state"),
+        [(StreamInterruptedError, "not_billed"), (ProviderConnectionError, "unknown")],
+    )
+    def test_a_stream_is_judged_by_what_broke_it_off(
+        self, attempt: Attempt, context: CallContext, kind: type[ProviderError], state: str
+    ) -> None:
+        error = kind("broke off")
+        error.__cause__ = RateLimitError("no", status=429)
+        self.ended(attempt, error)
+        assert [(e.state, e.error) for e in context.entries] == [(state, kind.__name__)]
+
+    def test_what_an_unusable_answer_told_is_counted(
+        self, attempt: Attempt, context: CallContext
+    ) -> None:
+        told = LLMResponse("x" * 8, MODEL, input_tokens=7, output_tokens=3, finish_reason="stop")
+        attempt.accepted()
+        self.ended(attempt, ProtocolError("bad", partial=told))
+        [entry] = context.entries
+        assert (entry.state, entry.input_tokens, entry.output_tokens) == ("exact", 7, 3)
+        assert entry.error == "ProtocolError"
+
+    def test_what_an_error_brings_of_earlier_attempts_is_none_of_this_one(
+        self, attempt: Attempt, context: CallContext
+    ) -> None:
+        before = LLMResponse("x" * 8, MODEL, input_tokens=10)
+        self.ended(attempt, RateLimitError("no", status=429, partial=before))
+        [entry] = context.entries
+        assert (entry.state, entry.input_tokens) == ("not_billed", None)
+
+    def test_a_refusal_within_an_answer_may_have_been_billed(
+        self, attempt: Attempt, context: CallContext
+    ) -> None:
+        attempt.accepted()
+        self.ended(attempt)
+        assert [(e.state, e.error) for e in context.entries] == [("unknown", "RateLimitError")]
+
+    def test_a_refusal_at_the_beginning_of_a_stream_may_have_been_billed(
+        self, attempt: Attempt, context: CallContext
+    ) -> None:
+        attempt.watch(self.Assembly(0))
+        self.ended(attempt)
+        assert [entry.state for entry in context.entries] == ["unknown"]
+
+    def test_what_had_come_of_a_stream_was_billed(
+        self, attempt: Attempt, context: CallContext
+    ) -> None:
+        attempt.watch(self.Assembly(8))
+        self.ended(attempt, ProviderConnectionError("gone"))
+        [entry] = context.entries
+        assert (entry.state, entry.input_tokens, entry.output_tokens) == ("estimated", 10, 2)
+        assert (entry.error, entry.request_id) == ("ProviderConnectionError", "req-1")
+
+    async def test_an_answer_that_was_left_at_its_end_has_the_entry_of_its_attempt(self) -> None:
+        class OwnEntry(Scripted):
+            async def stream(self, request: LLMRequest, /) -> Any:
+                assert request.context is not None
+                entry = request.context.open_entry(provider="own", model=MODEL)
+                entry.state, entry.input_tokens, entry.output_tokens = "exact", 10, 5
+                try:
+                    async for chunk in super().stream(request):
+                        yield chunk
+                except GeneratorExit:
+                    entry.error = "GeneratorExit"
+                    raise
+
+        stack = CostTrackingProvider(OwnEntry(deltas("42")), prices=Prices())
+        stream = stack.stream(a_request())
+        async for chunk in stream:
+            if chunk.is_final:
+                break
+        await stream.aclose()
+        assert [(e.state, e.error) for e in stack.usage.ledger] == [("exact", "GeneratorExit")]
+        assert stack.usage.by_model == {MODEL: TokenUsage(1, 10, 5, cost_usd=20.0)}
+
+
 class TestInputEstimates:
     """About how many tokens a request has, where the provider does not tell."""
 
@@ -586,6 +843,35 @@ class TestInputEstimates:
     async def test_a_token_is_four_bytes_of_text(self) -> None:
         assert await self.estimate(a_request("x" * 40)) == 10
         assert await self.estimate(a_request("中" * 40)) == 30
+
+    async def test_nothing_is_nothing(self) -> None:
+        stack = tracking(an_answer("", input_tokens=None, output_tokens=None))
+        await stack.complete(a_request(""))
+        [entry] = stack.usage.ledger
+        assert (entry.input_tokens, entry.output_tokens) == (0, 0)
+
+    @pytest.mark.parametrize(
+        ("call", "tokens"),
+        [
+            (ToolCall("c", "four", {}), 2),
+            (ToolCall("c", "four", {"it": "中" * 100}), 79),
+            (ToolCall("c", "four", {"it": Spoken("x" * 400)}), 104),
+            (ToolCall("c", "four", {"it": CYCLE}), 1),
+            (ToolCall.parse("c", "four", "{" + "x" * 399), 101),
+        ],
+        ids=["none", "not ASCII", "no JSON", "a cycle", "invalid"],
+    )
+    async def test_a_call_has_its_name_and_its_arguments(self, call: ToolCall, tokens: int) -> None:
+        calling = Message("assistant", tool_calls=[call])
+        assert await self.estimate(LLMRequest([Message("user", ""), calling])) == tokens
+
+    async def test_a_tool_is_described_in_ascii(self) -> None:
+        class Lookup:
+            name = "lookup"
+            description = "中" * 1000
+            parameters: dict[str, Any] = {}  # noqa: RUF012  # the port's shape
+
+        assert (await self.estimate(a_request("", tools=(Lookup(),))) or 0) > 6 * 1000 / 4
 
     async def test_tools_calls_schemas_and_images_are_sent_too(self) -> None:
         class Lookup:
@@ -601,6 +887,7 @@ class TestInputEstimates:
             (a_request("x" * 40, output_schema={"type": "object", "title": "t" * 400}), 100),
             (LLMRequest([Message("user", "x" * 40), Message("assistant", tool_calls=[call])]), 100),
             (LLMRequest([Message("user", ["x" * 40, image])]), 1000),
+            (LLMRequest([Message("user", ["x" * 40, image, image])]), 2000),
         ):
             estimated = await self.estimate(request) or 0
             assert more <= estimated - plain < more + 30
@@ -722,20 +1009,30 @@ class TestPrices:
         await Usage(prices=prices).warm_up()
         assert prices.loads == 1
 
-    async def test_many_unread_costs_are_priced_in_the_background(self) -> None:
+    async def test_many_unread_costs_are_priced_in_the_background(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert _tally.UNPRICED_KEPT == 10_000
+        monkeypatch.setattr(_tally, "UNPRICED_KEPT", 100)
         prices = Prices()
         usage = Usage(prices=prices)
-        for expected in (10_000, 20_000):
-            add_many(usage, 10_000)
+        for expected in (100, 200):
+            add_many(usage, 99)
+            await asyncio.sleep(0)
+            assert len(prices.priced) == expected - 100
+            add_many(usage, 1)
             for _ in range(500):
                 if len(prices.priced) == expected and not usage._tally._in_background:
                     break
                 await asyncio.sleep(0.01)
             assert len(prices.priced) == expected
         assert threading.current_thread().name not in prices.threads
-        assert usage.total_cost_usd == 60_000.0
+        assert usage.total_cost_usd == 600.0
 
-    async def test_prices_that_fail_to_load_lose_nothing(self) -> None:
+    async def test_prices_that_fail_to_load_lose_nothing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_tally, "UNPRICED_KEPT", 100)
         tries: list[str] = []
         mended = threading.Event()
 
@@ -746,14 +1043,14 @@ class TestPrices:
 
         usage = Usage(prices=Prices(fail))
         for _ in range(15):
-            add_many(usage, 1000)
+            add_many(usage, 10)
             await asyncio.sleep(0.005)
         assert 1 <= len(tries) <= 2
         with pytest.raises(RuntimeError, match="the table is gone"):
             _ = usage.total_cost_usd
-        assert usage.total_input_tokens == 15_000
+        assert usage.total_input_tokens == 150
         mended.set()
-        assert usage.total_cost_usd == 45_000.0
+        assert usage.total_cost_usd == 450.0
 
     @pytest.mark.row("B6")
     async def test_the_sums_are_exact(self) -> None:
@@ -839,7 +1136,7 @@ class TestView:
         assert prices.loads == 0
         usage = Usage.disabled()
         await usage.warm_up()
-        assert not usage.enabled
+        assert usage.enabled is False
         assert (usage.total_requests, usage.total_input_tokens, usage.total_output_tokens) == (
             0,
             0,
@@ -859,12 +1156,14 @@ class TestView:
 
     @pytest.mark.row("B1")
     async def test_it_says_what_is_missing(self) -> None:
-        stack = tracking(an_answer(model="free-7b"), an_answer(), ServerError("no"))
-        for _ in range(3):
+        free = an_answer(model="free-7b"), an_answer(model="free-1b")
+        stack = tracking(*free, an_answer(), ServerError("no"))
+        for _ in range(4):
             await attempt(stack)
-        text = str(stack.usage)
-        assert "at least $20.000000 (no price known for free-7b)" in text
-        assert "0 estimated, 1 unknown" in text
+        assert str(stack.usage) == (
+            "Usage(3 requests, 30 input tokens, 15 output tokens, at least $20.000000 (no price "
+            "known for free-1b, free-7b), of its attempts 0 estimated, 1 unknown)"
+        )
 
     async def test_rows_and_ledger_are_copies(self) -> None:
         stack = tracking(an_answer())

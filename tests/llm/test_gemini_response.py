@@ -66,6 +66,7 @@ async def test_calls_are_told_from_the_parts_and_have_ids(transport: ScriptedTra
     assert response.message.tool_calls == response.tool_calls
 
 
+@pytest.mark.row("S20")
 async def test_two_calls_with_one_id_are_two(transport: ScriptedTransport) -> None:
     response = await complete(transport, answer(call(id="same"), call(id="same")))
     assert len({made.id for made in response.tool_calls}) == 2
@@ -218,6 +219,7 @@ async def test_an_answer_without_a_reason_to_stop_is_no_clean_stop(
 # Usage
 
 
+@pytest.mark.row("S19")
 @pytest.mark.parametrize(
     ("usage", "counts"),
     [

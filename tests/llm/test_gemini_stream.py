@@ -94,6 +94,7 @@ async def test_thoughts_are_handed_out_as_reasoning(transport: ScriptedTransport
     assert response.text == "Hello"
 
 
+@pytest.mark.row("S20")
 async def test_calls_come_whole_over_any_number_of_chunks(transport: ScriptedTransport) -> None:
     chunks, response = await stream(
         transport,
@@ -114,6 +115,7 @@ async def test_calls_come_whole_over_any_number_of_chunks(transport: ScriptedTra
     assert [json.loads(delta.arguments) for delta in deltas] == [{"a": 1}, {"a": 2}, {}]
 
 
+@pytest.mark.row("S19")
 async def test_usage_is_a_running_total(transport: ScriptedTransport) -> None:
     def used(**counts: int) -> dict[str, int]:
         return counts
@@ -128,6 +130,7 @@ async def test_usage_is_a_running_total(transport: ScriptedTransport) -> None:
     assert (chunks[-1].input_tokens, chunks[-1].output_tokens) == (20, 4)
 
 
+@pytest.mark.row("S16", "S17")
 async def test_a_stream_goes_on_after_it_said_why_it_stopped(transport: ScriptedTransport) -> None:
     code = {"executableCode": {"language": "PYTHON", "code": "print(1)"}}
     result = {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1\n"}}
@@ -192,6 +195,7 @@ async def test_a_stream_that_never_says_why_it_stopped_is_cut(
     assert error.request_id == "answer-1"
 
 
+@pytest.mark.row("S16")
 @pytest.mark.parametrize(
     "last",
     [

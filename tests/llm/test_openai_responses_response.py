@@ -36,6 +36,7 @@ async def test_text_model_and_usage(transport: ScriptedTransport) -> None:
     assert response.message.provider_state == {}
 
 
+@pytest.mark.row("S19")
 @pytest.mark.parametrize("usage", [None, {}, [], {"input_tokens": "9", "output_tokens": -1}])
 async def test_unknown_usage_is_none(transport: ScriptedTransport, usage: object) -> None:
     response = await both(transport, answer(message("Hi"), usage=usage))
@@ -74,6 +75,7 @@ async def test_several_calls_keep_their_order(transport: ScriptedTransport) -> N
     ]
 
 
+@pytest.mark.row("S20")
 async def test_calls_with_one_id_are_told_apart(transport: ScriptedTransport) -> None:
     response = await complete(transport, answer(call(), call(id="fc_2")))
     first, second = response.tool_calls
@@ -81,6 +83,7 @@ async def test_calls_with_one_id_are_told_apart(transport: ScriptedTransport) ->
     assert second.id not in ("", "call_1")
 
 
+@pytest.mark.row("S20")
 async def test_a_call_without_an_id_gets_one(transport: ScriptedTransport) -> None:
     response = await complete(transport, answer(call(call_id=None)))
     assert response.tool_calls[0].id
@@ -185,6 +188,7 @@ async def test_commentary_is_the_answer_where_nothing_else_was_said(
     assert response.text == ""
 
 
+@pytest.mark.row("S24")
 async def test_a_refusal_is_no_text(transport: ScriptedTransport) -> None:
     no = message(content=[{"type": "refusal", "refusal": "I cannot."}])
     response = await both(transport, answer(no))

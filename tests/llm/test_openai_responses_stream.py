@@ -211,6 +211,7 @@ async def test_an_answer_that_was_never_completed_goes_into_the_state(
     assert state["output"][1]["content"] == [{"type": "output_text", "text": "Hello"}]
 
 
+@pytest.mark.row("S20")
 async def test_a_call_without_an_id_has_one_and_the_same_all_the_time(
     transport: ScriptedTransport,
 ) -> None:
@@ -220,6 +221,7 @@ async def test_a_call_without_an_id_has_one_and_the_same_all_the_time(
     assert announced.id
 
 
+@pytest.mark.row("S20")
 async def test_items_that_come_at_the_same_time_keep_their_order(
     transport: ScriptedTransport,
 ) -> None:
@@ -259,6 +261,7 @@ async def test_a_summary_beside_open_reasoning_is_not_said_twice(
     assert response.reasoning == "Short."
 
 
+@pytest.mark.row("S4")
 async def test_a_text_that_is_not_the_one_of_its_pieces_is_an_error(
     transport: ScriptedTransport,
 ) -> None:
@@ -270,6 +273,30 @@ async def test_a_text_that_is_not_the_one_of_its_pieces_is_an_error(
         async for _ in provider(transport).stream(request()):
             pass
     assert caught.value.partial is not None
+
+
+@pytest.mark.row("S4")
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [('{"a": 2}', True), ('{"a": 1', True), ('{"a":1}', False), ('{"a": 1.0}', False), ("", False)],
+)
+async def test_arguments_that_are_not_those_of_their_pieces_are_an_error(
+    transport: ScriptedTransport, said: str, error: bool
+) -> None:
+    """Written otherwise they are the same."""
+    told = events(answer(call(arguments='{"a": 1}')))
+    for event in told:
+        if event["type"] in ("response.output_item.done", "response.completed"):
+            text = json.dumps('{"a": 1}')
+            event.update(json.loads(json.dumps(event).replace(text, json.dumps(said))))
+    if not error:
+        _, response = await stream(transport, sse(*told))
+        assert [made.arguments for made in response.tool_calls] == [{"a": 1}]
+        return
+    transport.answers(sse(*told))
+    with pytest.raises(ProtocolError, match="pieces of arguments"):
+        async for _ in provider(transport).stream(request()):
+            pass
 
 
 async def test_space_that_is_trimmed_at_the_end_is_no_error(transport: ScriptedTransport) -> None:
@@ -294,6 +321,7 @@ async def test_an_end_that_calls_a_cut_answer_completed_is_not_believed(
     assert response.finish_reason == "length"
 
 
+@pytest.mark.row("S16")
 async def test_nothing_after_the_last_event_counts(transport: ScriptedTransport) -> None:
     late = {"type": "response.output_text.delta", "output_index": 0, "delta": "!"}
     _, response = await stream(transport, sse(*events(answer(message("Hi"))), late))

@@ -8,7 +8,7 @@ import math
 import random
 import ssl
 import statistics
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
@@ -36,6 +36,7 @@ from aether.errors import (
     ServerError,
     StreamInterruptedError,
 )
+from aether.extensions.llm._deadline import Deadline
 from aether.extensions.llm._pacing import Pace
 from aether.extensions.llm.retrying import RetryingProvider
 from aether.llm.contracts import CallContext, LLMRequest, LLMResponse, Message, StreamChunk
@@ -218,8 +219,10 @@ class TestForeignExceptions:
                 return answer
 
         clock, wrong, context = Clock(), Wrong(), CallContext()
-        error = await outcome(clock, retrying(wrong, clock), context=context)
+        stack = retrying(wrong, clock, provider="acme")
+        error = await outcome(clock, stack, context=context)
         assert isinstance(error, ProtocolError)
+        assert error.provider == "acme"
         assert type(answer).__name__ in str(error)
         assert (error.attempts, wrong.calls) == (1, 1)
         assert [entry.state for entry in context.entries] == ["unknown"]
@@ -285,6 +288,7 @@ class TestWaiting:
         assert await outcome(clock, retrying(provider, clock)) == an_answer(attempts=2)
         assert clock.sleeps == [0.5]
 
+    @pytest.mark.row("H7")
     @pytest.mark.parametrize("seconds", [120.1, 600.0, math.inf])
     async def test_a_retry_after_beyond_the_cap_is_raised_at_once(self, seconds: float) -> None:
         clock, provider = Clock(), Scripted(RateLimitError("no", retry_after=seconds))
@@ -294,6 +298,7 @@ class TestWaiting:
         assert (provider.calls, clock.sleeps) == (1, [])
         assert any("120 s" in note for note in error.__notes__)
 
+    @pytest.mark.row("H7")
     async def test_a_retry_after_beyond_the_deadline_is_raised_at_once(self) -> None:
         clock, provider = Clock(), Scripted(RateLimitError("no", retry_after=30.0))
         context = CallContext(deadline=clock.now + 20)
@@ -331,6 +336,87 @@ class TestWaiting:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert provider.calls == 1
+
+
+class TestDeadline:
+    """What is awaited by a call is cut off when its deadline comes."""
+
+    def deadline(self, clock: Clock, seconds: float | None) -> Deadline:
+        at = None if seconds is None else clock.now + seconds
+        return Deadline(at, clock, clock.timeout)
+
+    def test_it_has_come_at_its_very_moment(self) -> None:
+        clock = Clock()
+        deadline = self.deadline(clock, 1.5)
+        deadline.check()
+        assert deadline.left() == 1.5
+        clock.now += 1.5
+        with pytest.raises(
+            RequestTimeoutError, match=r"^The call's deadline has come\.$"
+        ) as caught:
+            deadline.check()
+        assert caught.value.kind == "deadline"
+
+    async def test_without_one_nothing_is_limited(self) -> None:
+        def no_limit(seconds: float) -> asyncio.Timeout:
+            raise AssertionError(seconds)
+
+        deadline = Deadline(None, Clock(), no_limit)
+        deadline.check()
+        assert deadline.left() == math.inf
+
+        async def work() -> int:
+            return 42
+
+        chunks = Scripted(deltas("42")).stream(a_request())
+        assert await deadline.wait_for(work) == 42
+        assert deadline.iterate(chunks) is chunks
+        await chunks.aclose()
+
+    async def test_work_is_cancelled_when_it_comes(self) -> None:
+        clock, ended = Clock(), []
+
+        async def work() -> None:
+            try:
+                await clock.wait(10)
+            finally:
+                ended.append(clock.now)
+
+        [error] = await clock.run(self.deadline(clock, 2.0).wait_for(work))
+        assert isinstance(error, RequestTimeoutError)
+        assert (error.kind, ended) == ("deadline", [1002.0])
+        [error] = await clock.run(self.deadline(clock, 0.0).wait_for(work))
+        assert isinstance(error, RequestTimeoutError)
+        assert len(ended) == 1  # it was not begun
+
+    async def test_a_time_out_of_the_work_itself_is_another(self) -> None:
+        clock, own = Clock(), TimeoutError("its own")
+
+        async def work() -> None:
+            raise own
+
+        [error] = await clock.run(self.deadline(clock, 2.0).wait_for(work))
+        assert error is own
+
+    async def test_each_item_is_waited_for_until_then(self) -> None:
+        clock = Clock()
+
+        async def items() -> AsyncGenerator[int, None]:
+            yield 1
+            await clock.wait(1)
+            yield 2
+            await clock.wait(10)
+            yield 3
+
+        seen: list[int] = []
+
+        async def read() -> None:
+            async for item in self.deadline(clock, 2.0).iterate(items()):
+                seen.append(item)  # noqa: PERF401  # what was seen before it broke off counts
+
+        [error] = await clock.run(read())
+        assert isinstance(error, RequestTimeoutError)
+        assert (seen, clock.now) == ([1, 2], 1002.0)
 
 
 class TestWhatTheCallerGets:
@@ -389,7 +475,7 @@ class TestWhatTheCallerGets:
         ],
     )
     def test_an_option_that_cannot_work_is_refused(self, options: dict[str, Any]) -> None:
-        with pytest.raises(ConfigurationError, match=next(iter(options))):
+        with pytest.raises(ConfigurationError, match=f"^{next(iter(options))} must"):
             RetryingProvider(Scripted(an_answer()), **options)
 
     async def test_it_is_a_provider_like_the_one_inside(self) -> None:
@@ -455,14 +541,42 @@ class TestGate:
         await clock.run(stack.complete(a_request()))
         assert clock.sleeps == []
 
+    @pytest.mark.row("H7")
+    @pytest.mark.parametrize(("later", "sleeps"), [(9.5, [0.5]), (10.0, []), (11.0, [])])
+    async def test_what_is_left_of_the_time_is_waited_for(
+        self, later: float, sleeps: list[float]
+    ) -> None:
+        clock = Clock()
+        script = RateLimitError("no", retry_after=10.0), an_answer()
+        stack, _ = self.stack(clock, *script, max_attempts=1)
+        await outcome(clock, stack)
+        clock.now += later
+        assert await outcome(clock, stack) == an_answer()
+        assert clock.sleeps == sleeps
+
+    async def test_a_call_waits_for_as_long_as_it_may_and_not_until_its_deadline(self) -> None:
+        clock = Clock()
+        script = RateLimitError("no", retry_after=120.0), an_answer()
+        stack, provider = self.stack(clock, *script, max_attempts=1)
+        await outcome(clock, stack)
+        context = CallContext(deadline=clock.now + 120)
+        assert isinstance(await outcome(clock, stack, context=context), RateLimitError)
+        assert (provider.calls, clock.sleeps) == (1, [])
+        assert await outcome(clock, stack) == an_answer()
+        assert clock.sleeps == [120.0]
+
     async def test_a_call_whose_deadline_is_earlier_fails_at_once(self) -> None:
         clock = Clock()
-        stack, provider = self.stack(clock, RateLimitError("no", retry_after=10.0), an_answer())
+        script = RateLimitError("no", retry_after=10.0), an_answer()
+        stack, provider = self.stack(clock, *script, provider="acme")
         limited = asyncio.ensure_future(stack.complete(a_request()))
         await clock.settle()
         hasty = a_request(context=CallContext(deadline=clock.now + 5))
         [error] = await clock.run(stack.complete(hasty))
         assert isinstance(error, RateLimitError)
+        assert str(error).startswith("Not sent: the provider has refused calls to this model for")
+        assert "another 10 s, which is longer than this call may wait" in str(error)
+        assert (error.provider, error.model) == ("acme", MODEL)
         assert (error.retry_after, error.attempts, clock.now) == (10.0, 0, 1000.0)
         assert provider.calls == 1
         assert hasty.context is not None
@@ -553,6 +667,14 @@ class TestGate:
         await clock.run(*map(stack.complete, requests))
         assert len(starts) == 5
         assert max(starts) <= deadline
+
+    async def test_half_of_the_time_that_is_left_is_for_the_attempt(self) -> None:
+        clock = Clock()
+        script = RateLimitError("no", retry_after=10.0), an_answer()
+        stack, _ = self.stack(clock, *script, base_delay=60.0)
+        requests = [a_request(context=CallContext(deadline=clock.now + 14)) for _ in range(2)]
+        await clock.run(*map(stack.complete, requests))
+        assert clock.sleeps == [10.0, 12.0]
 
     async def test_a_503_that_names_a_time_holds_back_nobody_else(self) -> None:
         clock = Clock()
@@ -702,6 +824,26 @@ class TestBudget:
         pace.put_back(1000)
         assert sum(pace.take_retry() for _ in range(30)) == 20
 
+    def test_whoever_leaves_the_queue_leaves_one_place(self) -> None:
+        pace = Pace()
+        assert [pace.join_queue(), pace.join_queue()] == [False, True]
+        pace.leave_queue()
+        assert pace.join_queue()
+        pace.leave_queue()
+        pace.leave_queue()
+        assert [pace.join_queue(), pace.join_queue()] == [False, True]
+
+    def test_a_retry_that_is_given_back_is_one_and_none_above_the_budget(self) -> None:
+        pace = Pace()
+        assert pace.take_retry()
+        pace.put_back(1)  # by another call
+        pace.give_back()
+        assert sum(pace.take_retry() for _ in range(30)) == 20
+        pace.give_back()
+        for _ in range(9):
+            pace.put_back(0)
+        assert [pace.take_retry(), pace.take_retry()] == [True, False]
+
     async def test_each_model_has_its_own(self) -> None:
         clock, provider = Clock(), Scripted(ServerError("no"))
         stack = retrying(provider, clock)
@@ -811,23 +953,38 @@ class TestStreams:
 
     async def test_a_foreign_exception_in_mid_stream_is_an_interruption(self) -> None:
         clock, raised = Clock(), KeyError("choices")
-        provider = Scripted([StreamChunk(text="It "), raised])
-        [(_, error)] = await clock.run(
+        provider = Scripted([StreamChunk(text="It "), raised], default_model="fallback")
+        stack = retrying(provider, clock, provider="ollama")
+        for asked, model in ((MODEL, MODEL), (None, "fallback")):
+            [(_, error)] = await clock.run(text_until_error(stack.stream(a_request(model=asked))))
+            assert isinstance(error, StreamInterruptedError)
+            assert error.__cause__ is raised
+            assert not error.retryable
+            assert (error.provider, error.model) == ("ollama", model)
+            assert error.partial is not None
+            assert (error.partial.text, error.partial.model) == ("It ", model)
+
+    @pytest.mark.parametrize("raised", [RuntimeError("odd"), RequestTimeoutError("slow")])
+    async def test_what_goes_wrong_after_the_final_chunk_is_told_all_the_same(
+        self, raised: Exception
+    ) -> None:
+        clock, provider = Clock(), Scripted([*deltas("42"), raised])
+        [(text, error)] = await clock.run(
             text_until_error(retrying(provider, clock).stream(a_request()))
         )
+        assert text == "42"
         assert isinstance(error, StreamInterruptedError)
         assert error.__cause__ is raised
-        assert not error.retryable
 
     async def test_a_stream_without_its_final_chunk_is_an_error(self) -> None:
         clock = Clock()
         provider = Scripted(deltas("It is ", "42.")[:-1])
-        [(text, error)] = await clock.run(
-            text_until_error(retrying(provider, clock).stream(a_request()))
-        )
+        stack = retrying(provider, clock, provider="acme")
+        [(text, error)] = await clock.run(text_until_error(stack.stream(a_request())))
         assert text == "It is 42."
         assert isinstance(error, StreamInterruptedError)
-        assert error.kind == "truncated"
+        assert "ended without its final chunk" in str(error)
+        assert (error.kind, error.provider, error.model) == ("truncated", "acme", MODEL)
         assert error.partial is not None
         assert error.partial.text == "It is 42."
 
@@ -840,6 +997,7 @@ class TestStreams:
             [chunks] = await clock.run(collect(stream))
             assert chunks[-1].response is not None
             assert chunks[-1].response.attempts == provider.calls == failures + 1
+            assert (chunks[-1] is provider.script[-1][-1]) == (failures == 0)  # type: ignore[index]  # its chunks
             assert len(context.entries) == failures + 1
 
     async def test_an_empty_stream_is_tried_again(self) -> None:
@@ -850,13 +1008,32 @@ class TestStreams:
 
     async def test_chunks_without_content_are_handed_on_once(self) -> None:
         clock = Clock()
-        first, second, third = StreamChunk(), StreamChunk(), StreamChunk()
+        first, second, third, fourth = (StreamChunk() for _ in range(4))
         provider = Scripted(
-            [first, ServerError("no")], [StreamChunk(), second, third, *deltas("42")]
+            [first, second, ServerError("no")],
+            [StreamChunk(), ServerError("no")],
+            [StreamChunk(), StreamChunk(), third, fourth, *deltas("42")],
         )
         [chunks] = await clock.run(collect(retrying(provider, clock).stream(a_request())))
         shown = [chunk for chunk in chunks if not chunk.has_content and not chunk.is_final]
-        assert [id(chunk) for chunk in shown] == [id(first), id(second), id(third)]
+        assert [*map(id, shown)] == [*map(id, (first, second, third, fourth))]
+
+    async def test_a_deadline_that_comes_after_the_final_chunk_spoils_nothing(self) -> None:
+        clock = Clock()
+
+        class Lingering(Scripted):
+            async def stream(self, request: LLMRequest, /) -> Any:
+                async for chunk in super().stream(request):
+                    yield chunk
+                await clock.wait(1000)
+
+        script: list[Any] = [ServerError("no"), deltas("42")] * 30
+        stack = retrying(Lingering(*script), clock)
+        for _ in range(30):  # more than the budget: each retry that helped is put back
+            context = CallContext(deadline=clock.now + 5)
+            [chunks] = await clock.run(collect(stack.stream(a_request(context=context))))
+            assert chunks[-1].is_final
+            assert [entry.state for entry in context.entries] == ["unknown", "exact"]
 
     async def test_leaving_early_closes_the_stream_inside(self) -> None:
         clock, provider = Clock(), Scripted(deltas("It ", "is ", "42."))
@@ -950,6 +1127,30 @@ class TestLedger:
         script: list[Any] = [StreamChunk(text="x" * 8), ProviderConnectionError("gone")]
         [entry] = await self.entries(Clock(), Scripted(script), stream=True)
         assert (entry.state, entry.output_tokens) == ("estimated", 2)
+
+    @pytest.mark.parametrize("end", [ProviderConnectionError("gone"), None])
+    async def test_what_came_beside_the_text_was_written_too(self, end: Exception | None) -> None:
+        came = [StreamChunk(text="x" * 8), *[StreamChunk(reasoning="y" * 8)] * 2]
+        last = StreamChunk(finish_reason="stop") if end is None else end
+        [entry] = await self.entries(Clock(), Scripted([*came, last]), stream=True)
+        assert (entry.state, entry.output_tokens) == ("estimated", 6)
+
+    async def test_a_stream_that_is_left_at_its_end_was_whole(self) -> None:
+        clock, context = Clock(), CallContext()
+        stream = retrying(Scripted(deltas("42")), clock).stream(a_request(context=context))
+        async for chunk in stream:
+            if chunk.is_final:
+                break
+        await stream.aclose()
+        assert [entry.state for entry in context.entries] == ["exact"]
+
+    async def test_attempts_of_an_earlier_call_are_none_of_a_later_one(self) -> None:
+        clock, context = Clock(), CallContext()
+        failing = [ServerError("no")] * 3
+        stack = retrying(Scripted(an_answer(), failing[0], an_answer(), *failing), clock)
+        assert await outcome(clock, stack, context=context) == an_answer()
+        assert await outcome(clock, stack, context=context) == an_answer(attempts=2)
+        assert (await outcome(clock, stack, context=context)).attempts == 3
 
     async def test_a_stream_has_the_usage_of_its_final_chunk(self) -> None:
         closing = StreamChunk(finish_reason="stop", input_tokens=7, output_tokens=3)

@@ -127,6 +127,17 @@ def test_an_event_that_is_too_large_is_a_protocol_error(line: bytes, end: bytes)
         decode(line + b"x" * 100 + end, max_bytes=99)
 
 
+@pytest.mark.parametrize("line", [b"data: ", b"data: a\ndata: "])
+def test_an_event_of_just_the_limit_is_read(line: bytes) -> None:
+    event = line.ljust(99, b"x")
+    assert len(decode(event + b"\n\n", max_bytes=99)) == 1
+    assert len(decode(event, b"\n\n", max_bytes=99)) == 1
+
+
+def test_a_name_that_is_not_utf8_spoils_no_data() -> None:
+    assert decode(b"event: a\xffb\ndata: 1\n\n") == [("a\ufffdb", b"1")]
+
+
 def test_many_events_may_be_larger_together() -> None:
     assert len(decode(b"data: x\n\n" * 100 + b"data", b": y\n\n", max_bytes=20)) == 101
 
@@ -156,6 +167,11 @@ def test_an_endless_event_is_given_up_at_the_limit() -> None:
         (b"data: a\n\n\n", True),
         (b"data: a\n", False),
         (b"data: a\n\nda", False),
+        (b"data: a\n\ndata: ", False),
+        (b"data: a\n\ndata: [", True),
+        (b"\r", True),
+        (b"\xef\xbb\xbf", True),
+        (b"\xef\xbb", False),
     ],
 )
 def test_close_tells_whether_the_end_was_between_events(stream: bytes, between: bool) -> None:
@@ -182,7 +198,7 @@ def test_the_last_event_of_a_whole_body_may_lack_its_blank_line(
 ) -> None:
     decoder = SSEDecoder()
     assert list(decoder.feed(b"data: 1\n\n" + rest)) != []
-    assert [(event.name, event.data) for event in decoder.flush()] == events
+    assert [(event.name, event.data) for event in decoder.flush(decoder.rest())] == events
     cut = not events and rest.startswith(b"data: {")
     assert decoder.close() is not cut
 
@@ -200,8 +216,9 @@ def test_bare_json_with_an_error_is_an_event() -> None:
     assert decode(b"data: 1\n\n" + error + b"\n\n") == data(b"1", error)
     decoder = SSEDecoder()
     assert list(decoder.feed(error)) == []
-    assert [event.data for event in decoder.flush()] == [error]
+    assert [event.data for event in decoder.flush(decoder.rest())] == [error]
     assert decode(b'{"candidates": []}\n\n') == []
+    assert decode(b'[{"error": {"code": 503}}]\n\n') == data(b'[{"error": {"code": 503}}]')
 
 
 @pytest.mark.row("S11")
@@ -215,5 +232,7 @@ def test_an_event_of_too_many_lines_is_a_protocol_error() -> None:
 @pytest.mark.row("S11")
 def test_an_end_behind_too_many_lines_is_not_between_events() -> None:
     decoder = SSEDecoder()
-    decoder.feed(b": a\n" * (MAX_EVENT_LINES + 1))
+    decoder.feed(b": a\n" * (MAX_EVENT_LINES - 1))
+    assert decoder.close()
+    decoder.feed(b": a\n")
     assert not decoder.close()

@@ -21,7 +21,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
 from aether.errors import ConfigurationError, RequestTimeoutError
-from aether.extensions.http._wire import HEADERS, proxy_for
+from aether.extensions.http._wire import HEADERS, check_proxy, proxy_for
 from aether.http.contracts import AddressCheck, Timeout
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ class Session:
                 f"aiohttp knows no {proxy.partition('://')[0]} proxy. Set AETHER_HTTP=httpx, which "
                 "knows SOCKS, or exempt this host with NO_PROXY."
             )
+        if proxy is not None:
+            check_proxy(proxy)
         return proxy
 
     def _checking(self, check_address: AddressCheck) -> Callable[[Any], socket.socket]:

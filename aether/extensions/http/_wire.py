@@ -27,12 +27,14 @@ from aether.errors import (
 __all__ = [
     "HEADERS",
     "check_max_connections",
+    "check_proxy",
     "check_request",
     "closed_meanwhile",
     "flatten",
     "proxy_for",
     "read_body",
     "reason_of",
+    "unusable_proxy",
 ]
 
 HEADERS = {"User-Agent": f"aether/{__version__}", "Accept-Encoding": "identity"}
@@ -121,6 +123,25 @@ def proxy_for(url: str, proxies: dict[str, str]) -> str | None:
     if not proxy or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def check_proxy(proxy: str) -> None:
+    """`ConfigurationError` if a proxy of the environment is no address. It may have a password."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if not host or port == 0 or _NOT_IN_URLS.search(host):
+        raise unusable_proxy() from None
+
+
+def unusable_proxy() -> ConfigurationError:
+    """What is said of a proxy of the environment, without showing it."""
+    return ConfigurationError(
+        "The environment names a proxy that cannot be used. It looks like http://host:port: see "
+        "HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or exempt this host with NO_PROXY."
+    )
 
 
 def reason_of(error: OSError) -> str:

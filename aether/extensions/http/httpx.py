@@ -25,6 +25,7 @@ from contextlib import AbstractAsyncContextManager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.request import getproxies_environment
 
 from aether._optional import require
 from aether.errors import (
@@ -39,11 +40,13 @@ from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
     HEADERS,
     check_max_connections,
+    check_proxy,
     check_request,
     closed_meanwhile,
     flatten,
     read_body,
     reason_of,
+    unusable_proxy,
 )
 from aether.http.bodies import read_error_body
 from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeout
@@ -57,6 +60,9 @@ else:
 __all__ = ["HttpxTransport"]
 
 _CUT_OFF = ("disconnected", "peer closed")
+_PIECES = 128
+"""So many pieces are read at most before the rest of the loop has its turn. httpx2 hands out each
+chunk of the chunked coding on its own: thousands of tiny ones may have come at once."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -120,6 +126,14 @@ class HttpxTransport:
     async def aclose(self) -> None:
         await self._clients.aclose()
 
+    @staticmethod
+    def _prepare() -> None:
+        """Read certificates, and import a part of httpx2 that comes with them: in any thread, and
+        not when the first client is made, in its loop.
+        """
+        with contextlib.suppress(Exception):  # raised again, and told, where they are needed
+            _certificates()
+
 
 class _Exchange(AbstractAsyncContextManager[HTTPStream]):
     """One request and its answer. On the way out, what was not read to its end is closed.
@@ -147,6 +161,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._deadline: float | None = None
         self._refusal: Exception | None = None
         self._broken: AetherError | None = None
+        self._read = 0
         self.host = ""
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -202,6 +217,9 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             raise self._broken
         try:
             async with asyncio.timeout_at(self._deadline):
+                self._read += 1
+                if self._read % _PIECES == 0:
+                    await asyncio.sleep(0)
                 while not (piece := await anext(self._pieces)):
                     pass
             return piece
@@ -303,13 +321,22 @@ def _make_client(
     *, trust_env: bool = True, max_connections: int | None = None
 ) -> httpx2.AsyncClient:
     library = _library()
-    client: httpx2.AsyncClient = library.AsyncClient(
+    make: Callable[..., httpx2.AsyncClient] = functools.partial(
+        library.AsyncClient,
         headers=HEADERS,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         limits=library.Limits(max_connections=max_connections, max_keepalive_connections=None),
-        trust_env=trust_env,  # proxies; certificates that the environment names hold in any case
-        verify=_tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
+        verify=_certificates(),
     )
+    proxies = getproxies_environment() if trust_env else {}
+    for scheme, proxy in proxies.items():
+        if scheme in ("http", "https", "all"):
+            check_proxy(proxy)
+    try:
+        # For its proxies: the certificates that the environment names hold in any case.
+        client = make(trust_env=trust_env)
+    except ValueError:
+        raise unusable_proxy() from None
     # Private, and a test watches them: there is no public way to the pools of a client.
     for transport in (
         getattr(client, "_transport", None),
@@ -337,6 +364,10 @@ async def _close_all(
 
 
 _closing: set[asyncio.Future[None]] = set()
+
+
+def _certificates() -> ssl.SSLContext:
+    return _tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
 @functools.lru_cache(maxsize=4)

@@ -11,6 +11,7 @@ import math
 from collections.abc import AsyncGenerator, Callable, Iterator
 
 from aether.errors import ProtocolError, ProviderError, RequestTimeoutError
+from aether.extensions.llm._wire.large_json import LARGE_BYTES, read_in_turns
 from aether.extensions.llm._wire.sse import ServerSentEvent, SSEDecoder
 from aether.http.bodies import read_error_body
 from aether.http.contracts import HTTPStream
@@ -52,7 +53,9 @@ class EventStream:
         self._pieces = answer.chunks()
 
     async def batches(self) -> AsyncGenerator[list[ServerSentEvent], None]:
-        """The events, in lists of those that came together. What the transport raises passes."""
+        """The events, in lists of those that came together; a large one has been read by then (see
+        `large_json`). What the transport raises passes.
+        """
         decoder = SSEDecoder()
         clock, latest = self._clock, self._clock()
         started = any_event = False
@@ -71,6 +74,9 @@ class EventStream:
                     events = decoder.feed(part)
                     if events:
                         any_event = True
+                        first = events[0]  # the others have room in this part
+                        if len(first.data) > LARGE_BYTES:
+                            first.data = await read_in_turns(first.data)
                         yield events
                         latest = clock()
                     elif clock() - latest > self._stall_seconds:
@@ -79,7 +85,11 @@ class EventStream:
                         )
                     if len(piece) > _SLICE:
                         await asyncio.sleep(0)
-            events = decoder.flush()
+            rest = decoder.rest()
+            for event in rest:
+                if len(event.data) > LARGE_BYTES:
+                    event.data = await read_in_turns(event.data)
+            events = decoder.flush(rest)
             if events:
                 yield events
             elif not any_event and not _may_be_events(head):

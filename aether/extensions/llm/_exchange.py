@@ -25,6 +25,7 @@ from aether.extensions.llm._ledger import Attempt
 from aether.extensions.llm._wire.codec import Assembly, Codec
 from aether.extensions.llm._wire.errors import Source
 from aether.extensions.llm._wire.joining import joined
+from aether.extensions.llm._wire.large_json import LARGE_BYTES, read_in_turns
 from aether.extensions.llm._wire.structured import AnswerTool, told_the_schema
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.streaming import final_chunk
@@ -62,6 +63,8 @@ class Exchange:
                     on_headers=_listener(request),
                 )
                 attempt.accepted()
+                if len(body) > LARGE_BYTES:
+                    body = await _read(body, source)
                 response = self._codec.parse(body, source=source)
                 attempt.answered(response)
             whole = response if whole is None else joined(whole, response)
@@ -103,7 +106,10 @@ class Exchange:
                                 if assembly.ended:
                                     break
                         if events.document is not None:
-                            response = self._codec.parse(events.document, source=source)
+                            document = events.document
+                            if len(document) > LARGE_BYTES:
+                                document = await read_in_turns(document)
+                            response = self._codec.parse(document, source=source)
                             text = response.text
                         elif assembly.ended or events.ended_between_events:
                             response = assembly.finish()
@@ -212,6 +218,14 @@ class Exchange:
         if part > MAX_FOLLOW_UPS or (reservation is not None and not reservation.extend()):
             return whole.model_copy(update={"finish_reason": "length"}), None
         return whole, following
+
+
+async def _read(body: bytes, source: Source) -> bytes:
+    try:
+        return await read_in_turns(body)
+    except ProtocolError as error:
+        source.sign(error)
+        raise
 
 
 class _Sent(NamedTuple):

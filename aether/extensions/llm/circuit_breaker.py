@@ -325,7 +325,7 @@ class _Circuit:
 
     def _refusal(self, what: str) -> CircuitOpenError:
         wait = self._open_until - self._policy.clock()
-        if wait <= 0 or self._current is not None:
+        if wait <= 0:  # half-open, or closed again
             wait = min(PROBE_SECONDS, self._policy.recovery_timeout)
         return CircuitOpenError(
             f"Not sent: the circuit for {self._name()} {what}. Come back in {wait:.3g} s.",

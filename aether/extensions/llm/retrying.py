@@ -151,7 +151,8 @@ class RetryingProvider(ProviderWrapper):
                             pieces.append(last.text)
                         else:
                             beside += written_beside_text(last)
-                        yield last if last.response is None else call.told_in_chunk(last)
+                        response = last.response
+                        yield last if response is None else call.told_in_chunk(last, response)
                 self._check_ended(call, last)
             except BaseException as error:
                 answer = last if isinstance(last, StreamChunk) and last.is_final else None
@@ -375,10 +376,10 @@ class _Call:
         sent = max(len(self.context.entries), self.entries + 1) - self._first_entry
         return response if sent == 1 else response.model_copy(update={"attempts": sent})
 
-    def told_in_chunk(self, chunk: StreamChunk) -> StreamChunk:
-        """The final chunk that the caller gets."""
-        told = None if chunk.response is None else self.told_of_attempts(chunk.response)
-        return chunk if told is chunk.response else dataclasses.replace(chunk, response=told)
+    def told_in_chunk(self, chunk: StreamChunk, response: LLMResponse) -> StreamChunk:
+        """The final chunk, with its response, that the caller gets."""
+        told = self.told_of_attempts(response)
+        return chunk if told is response else dataclasses.replace(chunk, response=told)
 
 
 def _note(error: AetherError, note: str) -> None:

@@ -74,9 +74,9 @@ _METADATA = frozenset(
     )
 )
 
-_EMBEDDED_AFTER = (2, 4, 5, 6, 7, 8, 12)
-"""After how many bytes an IPv4 address may stand inside an IPv6 one: RFC 3056, section 2, and
-RFC 6052, section 2.2, where the byte at 8 is never a part of it."""
+_EMBEDDED_AFTER = (2, 4, 5, 6, 7, 8, 11)
+"""After how many bytes an IPv4 address may stand inside an IPv6 one, the byte at 8 left out, as it
+is never a part of it: RFC 3056, section 2, and RFC 6052, section 2.2."""
 
 _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})
 """The first half of an interface identifier that carries an IPv4 address (RFC 5214)."""
@@ -117,6 +117,6 @@ def _not_public_v6(ip: IPv6Address) -> str | None:
 
 def _embedded(ip: IPv6Address) -> Iterator[IPv4Address]:
     """The IPv4 addresses that a translator may take it for."""
+    packed = ip.packed[:8] + ip.packed[9:]
     for start in _EMBEDDED_AFTER:
-        places = [place for place in range(start, start + 5) if place != 8][:4]
-        yield IPv4Address(bytes(ip.packed[place] for place in places))
+        yield IPv4Address(packed[start : start + 4])

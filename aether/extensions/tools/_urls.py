@@ -108,7 +108,7 @@ def _parse_authority(netloc: str, default_port: int) -> tuple[str, int, bool]:
 
 
 def _escape(text: str) -> str:
-    return _NOT_IN_URL.sub(lambda match: quote(match[0], safe=""), text)
+    return _NOT_IN_URL.sub(lambda match: quote(match[0]), text)
 
 
 def _refused(reason: str) -> ToolError:

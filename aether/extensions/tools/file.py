@@ -178,13 +178,13 @@ def _kernel_devices() -> Iterator[int]:
         if folder.is_mount():
             yield folder.stat().st_dev
     try:
-        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
+        mounts = os.fsdecode(_MOUNTS.read_bytes())
     except OSError:
         return
-    for line in mounts.splitlines():
+    for line in mounts.split("\n"):  # and at nothing else: what a place is called may hold the rest
         place, _, kind = line.partition(" - ")
         if kind.partition(" ")[0] in _KERNEL_SYSTEMS:
-            major, _, minor = place.split()[2].partition(":")
+            major, minor = place.split(" ")[2].split(":")
             yield os.makedev(int(major), int(minor))
 
 

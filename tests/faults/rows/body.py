@@ -4,42 +4,42 @@ from __future__ import annotations
 
 from tests.faults.rows.contracts import Row
 
-ROWS = [
+__all__ = ["ROWS"]
+
+ROWS: list[Row] = [
     Row(
         "S1",
         "A stream ends without its last event",
-        "`StreamInterruptedError` (`kind` is `truncated`) with what had come; before the first "
-        "content it is tried again. For Gemini that includes an end while Google's own code runs. "
-        "A body that is cut is a `ProtocolError`.",
+        "Before the first content it is tried again; after it, `StreamInterruptedError` "
+        "(`truncated`) has what had come. A body that is cut is a `ProtocolError`.",
     ),
     Row(
         "S2",
         "The end mark comes, but no reason why the answer ended",
-        "The same; the end mark alone ends nothing. Of servers that are known to leave the reason "
-        "out (Ollama) the answer is taken, with the finish reason `other`, never `stop`.",
+        "As S1: the end mark alone ends nothing. Servers known to leave the reason out (Ollama) "
+        "give the finish reason `other`, never `stop`.",
     ),
     Row(
         "S3",
         "The reason comes, but no end mark",
-        "The answer is whole, where the end mark says nothing more. Anthropic's `message_stop` "
-        "does, and is needed.",
+        "The answer is whole. Anthropic's `message_stop` says more than an end mark, and is "
+        "needed.",
     ),
     Row(
         "S4",
-        "A stream is cut inside an event, a character or the arguments of a call",
-        "As S1, at every byte. `partial` has whole events alone, and a call that was cut off "
-        "cannot be run.",
+        "A stream is cut, or has a wrong byte, inside an event, a character or a call",
+        "As S1, at every byte; a call that was cut cannot be run. A wrong byte is seen where it "
+        "breaks JSON; inside a text it is the text.",
     ),
     Row(
         "S5",
         "Bytes are cut anywhere; characters come as pairs of escapes",
-        "The same chunks and the same answer wherever the bytes were cut. Half a pair is a "
-        "`ProtocolError`.",
+        "The chunks and the answer are the same. Half a pair is a `ProtocolError`.",
     ),
     Row(
         "S6",
         "Bytes that are no UTF-8",
-        "A `ProtocolError` with what had come; it is not tried again.",
+        "A `ProtocolError` with what had come. It is not tried again.",
     ),
     Row(
         "S7",
@@ -64,48 +64,49 @@ ROWS = [
     Row(
         "S11",
         "An event or a document without end",
-        "A `ProtocolError` at 16 MiB or 100,000 lines of an event, at 64 MiB of a document. While "
-        "it is read the rest of the loop has its turn every 16 KiB.",
+        "A `ProtocolError` at 16 MiB or 20,000 lines of an event, at 64 MiB of a document, and at "
+        "a million values, or 2,048 calls, items or parts, of either. Meanwhile the rest of the "
+        "loop has its turns: no step takes 50 ms of CPU.",
     ),
     Row(
         "S12",
         "An event is no JSON",
-        "A `ProtocolError` with what had come; the connection is closed. It is not tried again.",
+        "A `ProtocolError` with what had come, and the connection is closed. It is not tried "
+        "again.",
     ),
     Row(
         "S13",
         "JSON of a shape that the protocol does not know",
-        "Fields that nobody asked for are left alone; a value of the wrong type where one is read "
-        "is a `ProtocolError`, never an error of Python.",
+        "Unknown fields are left alone. A value of the wrong type where one is read is a "
+        "`ProtocolError`, never an error of Python.",
     ),
     Row(
         "S14",
         "An error inside an answer of status 200",
-        "Before the first content it is classed, and tried again, as the status that it names; "
-        "after it a `StreamInterruptedError` with the error as its `__cause__`.",
+        "Before the first content it is classed and tried again as the status that it names. "
+        "After it, it is the `__cause__` of a `StreamInterruptedError`.",
     ),
     Row(
         "S15",
-        "Chunks without a choice, first, last or in between",
-        "They say nothing, but for the usage that they may hold.",
+        "Events in which nothing is said, first, last or in between",
+        "They change nothing. The usage that they may hold counts.",
     ),
     Row(
         "S16",
         "Something follows the end of an answer",
-        "After the end mark nothing counts. Content after the reason is left out, with one "
-        "warning, where the protocol says that the reason ends it (Chat Completions). Gemini's "
-        "answers may go on after a reason, and then need another one.",
+        "After the end mark nothing counts; in Chat Completions content after the reason is left "
+        "out with a warning. Gemini's answers may go on, and then need another reason.",
     ),
     Row(
         "S17",
         "Two reasons, or several answers in one",
-        "The first reason counts, but for Gemini, whose chunks may each have one: there the last "
-        "does. Of several answers the first counts; nobody asked for the others.",
+        "The first reason counts, but for Gemini, where the last does. Of several answers the "
+        "first counts.",
     ),
     Row(
         "S18",
         "Usage is not told",
-        "It is unknown, `None` and never 0; the ledger has an estimate, and says so.",
+        "It is `None`, never 0. The ledger has an estimate, and says so.",
     ),
     Row(
         "S19",
@@ -115,8 +116,8 @@ ROWS = [
     Row(
         "S20",
         "Calls come in pieces: mixed, without index or id, with names cut up or repeated",
-        "They are put together by index, else by id, else by name. A call without an id gets one, "
-        "and of two with the same id one gets another.",
+        "They are put together by index, else by id, else by name. A call without an id, or with "
+        "another's, gets one of its own.",
     ),
     Row(
         "S21",
@@ -126,15 +127,14 @@ ROWS = [
     Row(
         "S22",
         "A page, a text, nothing, an error as JSON; or a content type that is wrong",
-        "A `ProtocolError` that shows the beginning, without the key, and is not tried again; the "
-        "error that the JSON tells; an empty stream may be tried again. Content types are not "
-        "believed: a document in place of a stream is read, whatever it calls itself.",
+        "A `ProtocolError` that shows the beginning without the key, or the error that the JSON "
+        "tells. Content types are not believed: what is in the body counts.",
     ),
     Row(
         "S23",
         "A status that brings no answer (1xx, 201, 204, 206, 3xx), or what is no HTTP",
-        "A `ProtocolError` with the status. Early heads before an answer are passed over; a "
-        "connection that ends after them is one that broke.",
+        "A `ProtocolError` with the status, or a `ProviderConnectionError`. Early heads before an "
+        "answer are passed over.",
     ),
     Row(
         "S24",

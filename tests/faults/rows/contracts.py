@@ -12,6 +12,6 @@ class Row:
     id: str
     """A letter for the area and a number, such as `N9`: tests name it with `@pytest.mark.row`."""
     fault: str
-    """What happens, in a few words."""
+    """What happens, in a few words: one cell of a table."""
     promise: str
-    """What Aether does: a sentence or two, true of every adapter and transport it is about."""
+    """What Aether does: at most two sentences, true of every adapter and transport."""

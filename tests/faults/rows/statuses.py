@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from tests.faults.rows.contracts import Row
 
-ROWS = [
+__all__ = ["ROWS"]
+
+ROWS: list[Row] = [
     Row(
         "H1",
         "400, 413 or 422",
-        "One attempt and a `BadRequestError`, or a `ContextLengthError` where the body says that "
-        "the messages are too long. The circuit breaker takes no notice.",
+        "One attempt and a `BadRequestError`, or a `ContextLengthError` where the body says so. "
+        "The circuit breaker takes no notice.",
     ),
     Row(
         "H2",
         "401 or 403",
-        "One attempt, and an `AuthenticationError` or a `PermissionDeniedError`. The circuit "
-        "breaker takes no notice. A key is a text: there is nothing to fetch a new one from.",
+        "One attempt, and an `AuthenticationError` or a `PermissionDeniedError`. A key is a text, "
+        "so no new one is fetched.",
     ),
     Row(
         "H3",
@@ -30,43 +32,41 @@ ROWS = [
     Row(
         "H5",
         "429 with a time in `Retry-After`",
-        "It is tried again at that time, and not before. Until then every other call of the client "
-        "to that endpoint and model waits too; calls to other models and providers do not.",
+        "It is tried again at that time, and not before. Other calls of the client to that "
+        "endpoint and model wait too.",
     ),
     Row(
         "H6",
         "`Retry-After` in any spelling: seconds, milliseconds, any form of date, nonsense",
-        "Milliseconds stand above seconds, dates are measured by the server's own clock, and of "
-        "several values the longest counts. A time that has passed, or what is no time, is none: "
-        "then the usual wait is taken. It is never early.",
+        "Milliseconds stand above seconds, dates go by the server's clock, and the longest of "
+        "several counts. What is no time, or has passed, is none.",
     ),
     Row(
         "H7",
         "`Retry-After` beyond two minutes, or beyond the call's deadline",
         "The error is raised at once and carries `retry_after`. Further calls to that model fail "
-        "in the same way, without a request, while they would have to wait as long as that; with "
-        "less left they wait. After an hour they are sent, whatever was asked for.",
+        "likewise, without a request, for at most an hour.",
     ),
     Row(
         "H8",
         "429 without a time",
-        "Three attempts, after random waits between 0 and 0.5 s, and 0 and 1 s.",
+        "Three attempts, after random waits of up to 0.5 s and 1 s.",
     ),
     Row(
         "H9",
         "429 because the account's quota or credit is used up",
-        "One attempt and a `QuotaExceededError`: trying again would not help.",
+        "One attempt and a `QuotaExceededError`.",
     ),
     Row(
         "H10",
         "500, 502, 503 or 504",
-        "Three attempts; a time that the server names is waited for.",
+        "Three attempts. A time that the server names is waited for.",
     ),
     Row(
         "H11",
         "529, or an overload in the body of any status, 200 included",
         "Three attempts and an `OverloadedError` (a `ServerError` where the protocol has no word "
-        "for it), which the circuit breaker counts.",
+        "for it). The circuit breaker counts it.",
     ),
     Row(
         "H12",
@@ -76,25 +76,24 @@ ROWS = [
     Row(
         "H13",
         "The body of an error is a page, noise, 10 MB long, without an end, or never comes",
-        "The status decides. At most 64 KiB are read, for at most 2 s; the message has at most 500 "
-        "characters, and the key is taken out of it.",
+        "The status decides; at most 64 KiB are read, for at most 2 s. The message has at most "
+        "500 characters, and no key.",
     ),
     Row(
         "H14",
         "The JSON of an error has any other shape, or characters that turn or hide text",
-        "An error of the tree all the same, on one line; what cannot be printed is escaped.",
+        "An error of the tree all the same, on one line. What cannot be printed is escaped.",
     ),
     Row(
         "H15",
         "An answer after one or two failures",
-        "It is the answer; its `attempts`, also in the event, say how many requests were made.",
+        "It is the answer. Its `attempts`, also in the event, say how many requests were made.",
     ),
     Row(
         "H16",
         "Every call fails",
-        "The circuit breaker opens after five failed calls. Without it n calls are at most n + 20 "
-        "requests: the budget for retries is 20, and earns one for each ten calls that succeed. "
-        "Agents and tools around a call add no retries of their own.",
+        "The circuit breaker opens after five failed calls; without it n calls are at most n + 20 "
+        "requests. Agents and tools around a call add no retries.",
     ),
     Row(
         "H17",
@@ -104,6 +103,6 @@ ROWS = [
     Row(
         "H18",
         "The answer names another model than was asked for",
-        "It is priced as that model; the ledger and the events have both names.",
+        "It is priced as that model. The ledger and the events have both names.",
     ),
 ]

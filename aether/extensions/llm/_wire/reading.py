@@ -6,7 +6,7 @@ It must not know a protocol.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,9 +14,12 @@ from pydantic_core import from_json
 
 from aether.errors import ProtocolError
 from aether.extensions.llm._wire.errors import Source
+from aether.extensions.llm._wire.large_json import ReadDocument
 
 __all__ = [
+    "MAX_MEMBERS",
     "Tokens",
+    "check_number",
     "count",
     "counted",
     "decode",
@@ -28,6 +31,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+MAX_MEMBERS = 2048
+"""So many calls, items or parts one answer has at most."""
 
 _EXCERPT = 200
 _REDACTED = 16 * 1024  # more than the excerpt: no key that begins in that is cut in two
@@ -64,6 +70,8 @@ def decode(body: bytes, source: Source) -> dict[str, Any]:
 
 def decode_any(body: bytes, source: Source) -> Any:
     """The JSON that a body of status 200 holds."""
+    if type(body) is ReadDocument:
+        return body.value
     try:
         return from_json(body)
     except ValueError as error:
@@ -78,7 +86,9 @@ def decode_any(body: bytes, source: Source) -> Any:
 
 
 def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
-    """The value if it is of that type; an empty one for none; else `ProtocolError`."""
+    """The value if it is of that type; an empty one for none; else `ProtocolError`. So is a list of
+    more than `MAX_MEMBERS`.
+    """
     if value is None:
         return kind()
     if not isinstance(value, kind):
@@ -87,7 +97,20 @@ def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
             f"{source.provider} gave a {name} of type {type(value).__name__}, "
             f"where the protocol has a {kind.__name__}.",
         )
+    members: Any = value
+    if kind is list and len(members) > MAX_MEMBERS:
+        check_number(members, name, source)
     return value
+
+
+def check_number(members: Sized, name: str, source: Source) -> None:
+    """`ProtocolError` for more members than any answer has: each is read in the same step of the
+    loop.
+    """
+    if len(members) > MAX_MEMBERS:
+        raise source.error(
+            ProtocolError, f"{source.provider} gave more than {MAX_MEMBERS} members of {name}."
+        )
 
 
 def listed(fields: dict[str, Any], name: str, source: Source) -> list[Any]:

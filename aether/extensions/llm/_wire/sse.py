@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from aether.errors import ProtocolError
+from aether.extensions.llm._wire.large_json import LARGE_BYTES, ReadDocument
 
 __all__ = ["MAX_EVENT_BYTES", "MAX_EVENT_LINES", "SSEDecoder", "ServerSentEvent"]
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-MAX_EVENT_LINES = 100_000
+MAX_EVENT_LINES = 20_000
 
 _END_MARK = b"data: [DONE]"
 _BOM = b"\xef\xbb\xbf"
@@ -23,7 +24,9 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(slots=True)
 class ServerSentEvent:
-    """One event. `data` is valid UTF-8; its lines are joined by a line feed."""
+    """One event. `data` has its lines joined by a line feed. It is valid UTF-8, unless it is over
+    `LARGE_BYTES`, and to be read in turns.
+    """
 
     data: bytes
     name: str = ""
@@ -61,24 +64,31 @@ class SSEDecoder:
             if len(buffer) > self._max_bytes:
                 raise self._too_large()
             return []
-        complete = bytes(buffer[:end])
+        if end > LARGE_BYTES:
+            with memoryview(buffer) as view:  # one copy, and not two
+                complete = bytes(view[:end])
+        else:
+            complete = bytes(buffer[:end])
         del buffer[: end + 2]
         self._searched = max(0, len(buffer) - 1)
         return self._events(complete)
 
-    def flush(self) -> list[ServerSentEvent]:
-        """The body has ended, and not broken off: the last event, if only its blank line lacks.
-
-        It is one where it ends as JSON, or an end mark, does; one cut short stays unread.
+    def rest(self) -> list[ServerSentEvent]:
+        """The body has ended, and not broken off: what may be its last event, if only its blank
+        line lacks. `flush` takes it.
         """
         rest = bytes(self._buffer).strip()
-        if not rest.endswith((b"}", b"]")):
-            return []
-        events = self._events(rest)
-        if not all(_is_whole(event.data) for event in events):  # a brace may end an inner object
+        return self._events(rest) if rest.endswith((b"}", b"]")) else []
+
+    def flush(self, rest: list[ServerSentEvent]) -> list[ServerSentEvent]:
+        """The rest is an event where it ends as JSON, or an end mark, does; one cut short stays
+        unread.
+        """
+        # A brace may end an inner object.
+        if not rest or not all(_is_whole(event.data) for event in rest):
             return []
         self._buffer.clear()
-        return events
+        return rest
 
     def close(self) -> bool:
         """The body has ended. Whether it ended between two events: one cut short is no event.
@@ -162,7 +172,7 @@ def _bare_error(block: bytes) -> ServerSentEvent | None:
 
 
 def _is_whole(data: bytes) -> bool:
-    if data == _END_MARK[6:]:
+    if data == _END_MARK[6:] or type(data) is ReadDocument:
         return True
     try:
         from_json(data)
@@ -172,6 +182,8 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _check_utf8(data: bytes) -> None:
+    if len(data) > LARGE_BYTES:  # what reads it in turns checks each piece
+        return
     try:
         data.decode()
     except UnicodeDecodeError as error:

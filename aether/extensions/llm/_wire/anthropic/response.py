@@ -17,7 +17,14 @@ from aether.extensions.llm._wire.anthropic.usage import parse_usage
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.host_state import kept_state
 from aether.extensions.llm._wire.reading import decode, expect, listed
-from aether.llm.messages import FinishReason, LLMResponse, Message, ToolCall, new_call_id
+from aether.llm.messages import (
+    FinishReason,
+    LLMResponse,
+    Message,
+    ToolCall,
+    decoded_call,
+    new_call_id,
+)
 
 __all__ = ["Answer", "checked_block", "container_id", "parse_response"]
 
@@ -123,7 +130,7 @@ class Answer(NamedTuple):
                 text = "" if written is not None else to_json(block.get("input")).decode()
                 made.append(ToolCall(id=call_id, name=block["name"], invalid_arguments=text))
             else:
-                made.append(ToolCall(call_id, block["name"], block.get("input") or {}))
+                made.append(decoded_call(call_id, block["name"], block.get("input") or {}))
         return made
 
     def _content_with(self, calls: Sequence[ToolCall]) -> list[Block]:

@@ -15,7 +15,8 @@ from pydantic_core import from_json, to_json
 from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._wire.anthropic.response import Answer, checked_block, container_id
 from aether.extensions.llm._wire.errors import Source, reported_error
-from aether.extensions.llm._wire.reading import expect
+from aether.extensions.llm._wire.large_json import ReadDocument
+from aether.extensions.llm._wire.reading import check_number, expect
 from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
 
@@ -146,7 +147,7 @@ class MessagesAssembly:
     def _add(self, data: bytes, name: str) -> Sequence[StreamChunk]:
         source = self._source
         try:
-            event = from_json(data)
+            event = data.value if type(data) is ReadDocument else from_json(data)
         except ValueError as error:
             if name == "error":
                 raise reported_error(data.decode("utf-8", "replace"), source=source) from None
@@ -191,6 +192,7 @@ class MessagesAssembly:
     def _start_block(self, event: dict[str, Any]) -> Sequence[StreamChunk]:
         fields = checked_block(event.get("content_block"), self._source)
         is_call = fields["type"] == "tool_use"
+        check_number(self._blocks, "content", self._source)
         number = len(self._blocks)
         block = _Block(number, dict(fields), self._calls if is_call else None)
         self._calls += is_call

@@ -17,7 +17,7 @@ from aether.extensions.llm._wire.gemini.echo import PartsKept
 from aether.extensions.llm._wire.gemini.parts import media_of
 from aether.extensions.llm._wire.gemini.usage import find_usage, parse_usage
 from aether.extensions.llm._wire.host_state import kept_state
-from aether.extensions.llm._wire.reading import decode_any, expect, listed
+from aether.extensions.llm._wire.reading import check_number, decode_any, expect, listed
 from aether.llm.content import ContentPart, TextPart
 from aether.llm.messages import (
     FinishReason,
@@ -26,6 +26,7 @@ from aether.llm.messages import (
     StreamChunk,
     ToolCall,
     ToolCallDelta,
+    decoded_call,
     new_call_id,
 )
 
@@ -218,13 +219,16 @@ class Answer:
         if "thoughtSignature" in part:
             state["thoughtSignature"] = part["thoughtSignature"]
         known = {call.id for call in self.calls}
-        made = ToolCall(
-            id=given if given and given not in known else new_call_id(),
-            name=name,
-            arguments=arguments,
+        made = decoded_call(
+            given if given and given not in known else new_call_id(),
+            name,
+            arguments,
             provider_state=kept_state(state, source) if state else {},
         )
+        if made.invalid_arguments is not None:
+            part = {**part, "functionCall": {**call, "args": {}}}
         self._kept.add(part)
+        check_number(self.calls, "calls", source)
         self.calls.append(made)
         written = to_json(arguments).decode()
         return StreamChunk(

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.gemini.response import Answer
+from aether.extensions.llm._wire.large_json import ReadDocument
 from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.llm.messages import LLMResponse, StreamChunk
 
@@ -75,9 +76,9 @@ class GeminiAssembly:
         return self._answer.to_response(whole=self.finished)
 
     def _add(self, event: ServerSentEvent) -> Iterator[StreamChunk]:
-        source = self._source
+        source, data = self._source, event.data
         try:
-            value = from_json(event.data)
+            value = data.value if type(data) is ReadDocument else from_json(data)
         except ValueError as error:
             raise source.error(
                 ProtocolError, f"An event in the stream of {source.provider} is not JSON."

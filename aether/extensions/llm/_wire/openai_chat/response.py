@@ -22,7 +22,16 @@ from aether.extensions.llm._wire.openai_chat.usage import find_usage, parse_usag
 from aether.extensions.llm._wire.reading import decode, expect, listed
 from aether.extensions.llm._wire.thinking import split_thinking
 from aether.llm.content import ContentPart, TextPart
-from aether.llm.messages import FinishReason, LLMResponse, Message, ToolCall, new_call_id
+from aether.llm.messages import (
+    MAX_JSON_PARTS,
+    FinishReason,
+    LLMResponse,
+    Message,
+    ToolCall,
+    decoded_call,
+    has_too_many_parts,
+    new_call_id,
+)
 
 __all__ = [
     "OLD_CALL",
@@ -161,7 +170,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
         if field:
             state[field] = shown
         if message.get("reasoning_details"):
-            state["reasoning_details"] = message["reasoning_details"]
+            state["reasoning_details"] = _bounded(message["reasoning_details"], source)
         if is_more_than_text(message.get("content")):
             state[CONTENT] = message["content"]
     if refusal:
@@ -259,6 +268,16 @@ def _read_call(call: Any, source: Source) -> WireCall:
     )
 
 
+def _bounded(details: Any, source: Source) -> Any:
+    """They go back as they came, with each turn, and are copied with it."""
+    if has_too_many_parts({"": details}):
+        raise source.error(
+            ProtocolError,
+            f"{source.provider} gave reasoning_details of more than {MAX_JSON_PARTS} values.",
+        )
+    return details
+
+
 def _tool_calls(calls: Sequence[WireCall], source: Source, *, cut: bool) -> list[ToolCall]:
     """The calls, each with an id of its own. A call that was cut off before it had arguments is
     not one without arguments.
@@ -273,7 +292,7 @@ def _tool_calls(calls: Sequence[WireCall], source: Source, *, cut: bool) -> list
             more["provider_state"] = kept_state({CALL_STATE: call.extra}, source)
         arguments = call.arguments
         if isinstance(arguments, dict):
-            made.append(ToolCall(id=call_id, name=call.name, arguments=arguments, **more))
+            made.append(decoded_call(call_id, call.name, arguments, **more))
         elif cut and not arguments:
             made.append(ToolCall(id=call_id, name=call.name, invalid_arguments="", **more))
         else:

@@ -15,6 +15,7 @@ from pydantic_core import from_json, to_json
 from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._vendors import Vendor
 from aether.extensions.llm._wire.errors import Source, reported_error
+from aether.extensions.llm._wire.large_json import ReadDocument
 from aether.extensions.llm._wire.openai_chat.fragments import (
     is_more_than_text,
     join_details,
@@ -32,7 +33,7 @@ from aether.extensions.llm._wire.openai_chat.response import (
     read_reasoning,
 )
 from aether.extensions.llm._wire.openai_chat.usage import find_usage
-from aether.extensions.llm._wire.reading import expect
+from aether.extensions.llm._wire.reading import check_number, expect
 from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.extensions.llm._wire.thinking import ThinkingSplitter
 from aether.llm.content import ImagePart
@@ -176,7 +177,7 @@ class ChatAssembly:
     def _add(self, data: bytes, name: str) -> Sequence[StreamChunk]:
         source = self._source
         try:
-            chunk = from_json(data)
+            chunk = data.value if type(data) is ReadDocument else from_json(data)
         except ValueError as error:
             raise source.error(
                 ProtocolError, f"An event in the stream of {source.provider} is not JSON."
@@ -241,6 +242,7 @@ class ChatAssembly:
         reasoning += shown
         details = delta.get("reasoning_details")
         if type(details) is list:
+            check_number(details, "reasoning_details", self._source)
             self._details += details
         refusal = delta.get("refusal")
         if refusal and type(refusal) is str:
@@ -323,6 +325,7 @@ class ChatAssembly:
         return self._new_call() if name or not self._calls else self._calls[-1]
 
     def _new_call(self) -> _Call:
+        check_number(self._calls, "tool calls", self._source)
         call = _Call(len(self._calls))
         self._calls.append(call)
         return call

@@ -78,6 +78,9 @@ class Slots:
         self._by_index: dict[int, Slot] = {}
         self._by_id: dict[str, Slot] = {}
 
+    def __len__(self) -> int:
+        return len(self._slots)
+
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._slots)
 

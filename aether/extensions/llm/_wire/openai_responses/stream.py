@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._wire.errors import Source, reported_error
+from aether.extensions.llm._wire.large_json import ReadDocument
 from aether.extensions.llm._wire.openai_responses.items import (
     CALL_ARGUMENTS,
     Item,
@@ -28,9 +29,9 @@ from aether.extensions.llm._wire.openai_responses.response import (
     model_of,
 )
 from aether.extensions.llm._wire.openai_responses.slots import Slot, Slots
-from aether.extensions.llm._wire.reading import expect, listed
+from aether.extensions.llm._wire.reading import check_number, expect, listed
 from aether.extensions.llm._wire.sse import ServerSentEvent
-from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
+from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta, is_too_large
 
 __all__ = ["ResponsesAssembly"]
 
@@ -134,7 +135,7 @@ class ResponsesAssembly:
     def _add(self, data: bytes, name: str) -> Iterable[StreamChunk]:
         source = self._source
         try:
-            value = from_json(data)
+            value = data.value if type(data) is ReadDocument else from_json(data)
         except ValueError as error:
             raise source.error(
                 ProtocolError, f"An event in the stream of {source.provider} is not JSON."
@@ -147,6 +148,8 @@ class ResponsesAssembly:
             return self._add_delta(event, _DELTAS[kind])
         if kind in _WHOLES:
             return self._add_whole(event, *_WHOLES[kind])
+        if kind in ("response.output_item.added", "response.output_item.done"):
+            check_number(self._slots, "output", source)
         if kind == "response.output_item.added":
             return self._announce(self._slots.begin(begun(event.get("item"), source), event))
         if kind == "response.output_item.done":
@@ -241,11 +244,15 @@ class ResponsesAssembly:
         """Hand out the rest of a text that is told as a whole."""
         if whole.startswith(said):
             yield from self._say(slot, kind, place, whole[len(said) :])
-        elif kind == "text" and not slot.commentary and whole and whole.strip() != said.strip():
+        elif whole and (
+            (kind == "text" and not slot.commentary and whole.strip() != said.strip())
+            or (kind == "arguments" and not _says_the_same(whole, said))
+        ):
+            what = "text" if kind == "text" else "arguments"
             raise self._source.error(
                 ProtocolError,
-                f"The pieces of text in the stream of {self._source.provider} are not those of "
-                "the text that it gives at its end.",
+                f"The pieces of {what} in the stream of {self._source.provider} are not those of "
+                f"the {what} that it gives at the end.",
             )
 
     def _say(self, slot: Slot, kind: str, place: int, delta: str) -> Iterator[StreamChunk]:
@@ -270,6 +277,17 @@ class ResponsesAssembly:
             self._thinking = (slot, kind, place)
             self._reasoning.append(delta)
             yield StreamChunk(reasoning=delta)
+
+
+def _says_the_same(arguments: str, others: str) -> bool:
+    """Whether two texts of arguments differ in how they are written, at most."""
+    if is_too_large(arguments) or is_too_large(others):
+        return arguments.strip() == others.strip()
+    try:
+        same: bool = from_json(arguments) == from_json(others)
+    except ValueError:  # free text
+        return arguments.strip() == others.strip()
+    return same
 
 
 def _place(event: Item) -> int:
