@@ -230,6 +230,27 @@ class TestStreams:
                 await drain(client.stream("Hi", timeout=AWHILE))
             assert caught.value.partial is None
 
+    @pytest.mark.parametrize("way", ["stream", "session stream", "agent stream"])
+    async def test_an_answer_that_is_whole_is_one_though_its_stream_does_not_end(
+        self, way: str
+    ) -> None:
+        class Lingering(Slow):
+            async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+                async for chunk in super().stream(request):
+                    yield chunk
+                await asyncio.sleep(PATIENCE)
+
+        async with Aether(Lingering("It ", "is 42.")) as client:
+            agent = Agent("a", client=client)
+            stream = {
+                "stream": lambda: client.stream("Hi", timeout=SOON),
+                "session stream": lambda: client.session("s").stream("Hi", timeout=SOON),
+                "agent stream": lambda: agent.stream("Hi", timeout=SOON),
+            }[way]()
+            *pieces, final = await drain(stream)
+            assert "".join(piece.text for piece in pieces) == final.response.text == "It is 42."
+            assert [entry.state for entry in client.usage.ledger] == ["exact"]
+
     async def test_it_begins_when_the_call_is_made(self) -> None:
         """Not when the first chunk is read."""
         provider = Slow("42.")
@@ -564,6 +585,44 @@ class TestTheStack:
             with pytest.raises(DeadlineExceededError):
                 await client.ask("Hi", output=int, output_retries=50, timeout=0.05)
         assert 1 <= len(provider.requests) <= 4
+
+
+class TestAThreadThatCallsBack:
+    """A tool that is not async cannot be cancelled. What it asks for ends with its run all the
+    same, also where it waits for a turn."""
+
+    @pytest.mark.parametrize("way", ["ask", "stream", "clear"])
+    async def test_its_wait_for_a_sessions_turn_ends_with_the_run(self, way: str) -> None:
+        provider = Slow(PATIENCE)
+        ended: list[BaseException] = []
+        over = threading.Event()
+
+        def look_back() -> str:
+            """Ask the session whose turn is under way."""
+            session = client.sync.session("s")
+            try:
+                if way == "ask":
+                    session.ask("And?")
+                elif way == "stream":
+                    list(session.stream("And?"))
+                else:
+                    session.clear()
+            except DeadlineExceededError as error:
+                ended.append(error)
+            finally:
+                over.set()
+            return "over"
+
+        async with Aether(provider) as client:
+            held = asyncio.ensure_future(client.session("s").ask("Hi"))
+            await provider.begun.wait()
+            provider.script.append(calls("look_back"))
+            with pytest.raises(DeadlineExceededError):
+                await client.ask("Hi", timeout=AWHILE, tools=[look_back])
+            assert await asyncio.to_thread(over.wait, 1.0)
+            check(ended[0], attempts=0)
+            held.cancel()
+            await asyncio.wait([held])
 
 
 class TestBlocking:

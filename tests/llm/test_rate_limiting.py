@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+import sys
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -275,6 +276,35 @@ class TestOrder:
         await clock.run(provider.complete(a_request("late")), *waiting)
         assert inner.order == ["a", "b", "c", "d", "e", "late"]
 
+    async def test_to_join_those_who_wait_takes_no_longer_the_more_they_are(self) -> None:
+        """Counted in calls of Python, of the last hundred that come."""
+
+        async def calls_to_join(queue: int) -> int:
+            clock = Clock()
+            provider = limited(Timed(clock), clock, 60, max_waiting=queue)
+            tasks = []
+            counted = 0
+
+            def count(_: object, event: str, __: object) -> None:
+                nonlocal counted
+                counted += event == "call"
+
+            await provider.complete(a_request())
+            for number in range(queue):
+                if number == queue - 100:
+                    await asyncio.sleep(0)
+                    sys.setprofile(count)
+                tasks.append(asyncio.ensure_future(provider.complete(a_request())))
+            await asyncio.sleep(0)
+            sys.setprofile(None)
+            assert provider.waiting(MODEL) == queue
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            return counted
+
+        assert await calls_to_join(1_000) <= 1.1 * await calls_to_join(200)
+
     @pytest.mark.parametrize("cancelled", [1, 2, 3])
     async def test_who_is_cancelled_gives_its_place_up(self, cancelled: int) -> None:
         clock = Clock()
@@ -533,6 +563,33 @@ class TestRefusals:
         assert min(gap for gap in gaps if gap > 1e-6) == pytest.approx(0.5, rel=0.02)
         assert gaps[-1] == 0.0
 
+    @pytest.mark.parametrize(("pause", "gap"), [(890.0, 60.0), (901.0, 0.0)])
+    async def test_a_quarter_of_an_hour_without_one_is_enough_however_few_calls_there_are(
+        self, pause: float, gap: float
+    ) -> None:
+        clock = Clock()
+        inner = Timed(clock, *[RateLimitError("no")] * 8, an_answer())
+        provider = limited(inner, clock)
+        for _ in range(8):
+            await clock.run(provider.complete(a_request()))
+        clock.now += pause
+        for _ in range(2):
+            await clock.run(provider.complete(a_request()))
+        assert inner.starts[-1] - inner.starts[-2] == pytest.approx(gap, rel=0.2)
+
+    async def test_a_clock_that_goes_back_does_not_keep_it(self) -> None:
+        clock = Clock()
+        inner = Timed(clock, *[RateLimitError("no")] * 8, an_answer())
+        provider = limited(inner, clock)
+        for _ in range(8):
+            await clock.run(provider.complete(a_request()))
+        clock.now -= 1_000_000.0
+        await clock.run(provider.complete(a_request()))
+        clock.now += 901.0
+        before = clock.now
+        await clock.run(*(provider.complete(a_request()) for _ in range(3)))
+        assert clock.now == before
+
     async def test_a_time_that_it_names_is_not_waited_for_twice(self) -> None:
         """Retry waits for it already; so do, here, the calls that wait for their turn."""
         clock = Clock()
@@ -665,6 +722,35 @@ class TestTheStack:
         assert isinstance(error, DeadlineExceededError)
         assert error.attempts == 1
         assert len(stack.usage.ledger) == 1
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    @pytest.mark.parametrize(("given", "state"), [(10.0, "closed"), (11.1, "open")])
+    async def test_the_provider_is_judged_by_the_time_that_it_had_and_not_by_the_wait(
+        self, given: float, state: str, *, streamed: bool
+    ) -> None:
+        """After 6 s in the queue 4 s are less than any provider is judged by; 5.1 s are not."""
+        clock = Clock()
+        stack = self.stack(Timed(clock, an_answer(), takes(clock, math.inf)), clock)
+        await stack.complete(a_request())
+        request = due_in(clock, given)
+        work = collect(stack.stream(request)) if streamed else stack.complete(request)
+        [error] = await clock.run(work)
+        assert isinstance(error, DeadlineExceededError)
+        assert error.attempts == 1
+        breaker = stack.inner
+        assert isinstance(breaker, CircuitBreakerProvider)
+        assert breaker.state(MODEL) == state
+
+    async def test_nor_by_the_pause_that_it_has_asked_for(self) -> None:
+        clock = Clock()
+        refused = RateLimitError("no", retry_after=7.0, retryable=True)
+        stack = self.stack(Timed(clock, refused, takes(clock, math.inf)), clock)
+        [error] = await clock.run(stack.complete(due_in(clock, 13.0)))
+        assert isinstance(error, DeadlineExceededError)
+        assert error.attempts == 2
+        breaker = stack.inner
+        assert isinstance(breaker, CircuitBreakerProvider)
+        assert breaker.state(MODEL) == "closed"
 
     async def test_the_names_are_in_the_message_but_no_key_is(self) -> None:
         clock = Clock()

@@ -292,6 +292,42 @@ class TestLearning:
             await clock.run(provider.complete(a_request()))
         assert inner.starts == pytest.approx([0.0, 1.0, 1.1])
 
+    @pytest.mark.parametrize(
+        "later",
+        [plain("tokens", "6000", "5999", "1ms"), plain("tokens", "6000", "6000", "0s")],
+        ids=["too little", "nothing"],
+    )
+    async def test_what_is_left_counts_too_where_so_little_was_used_that_the_time_is_not_told(
+        self, later: dict[str, str]
+    ) -> None:
+        """Calls that need much less than they might are not held back: the provider has counted."""
+        clock = Clock()
+        inner = Telling(clock, plain("tokens", "6000", "5000", "10s"), later)
+        provider = limited(inner, clock)
+        for _ in range(10):
+            await clock.run(provider.complete(a_request(max_tokens=2000)))
+        assert inner.starts == [0.0] * 10
+
+    async def test_a_limit_that_turns_out_to_be_another_times_is_forgotten(self) -> None:
+        """Of a window of one second the first answer looks like a minute's."""
+        clock = Clock()
+        first, second = plain("requests", "60", "59", "1s"), plain("requests", "60", "30", "500ms")
+        inner = Telling(clock, first, second, {})
+        provider = limited(inner, clock)
+        await provider.complete(a_request())
+        for _ in range(3):
+            await clock.run(*(provider.complete(a_request()) for _ in range(60)))
+        assert inner.starts == [0.0] * 181
+
+    async def test_one_whose_figure_has_changed_is_not_kept_either(self) -> None:
+        clock = Clock()
+        first, second = plain("requests", "60", "1", "59s"), plain("requests", "900", "900", "0s")
+        inner = Telling(clock, first, second, {})
+        provider = limited(inner, clock)
+        for _ in range(5):
+            await clock.run(provider.complete(a_request()))
+        assert inner.starts == [0.0] * 5
+
     async def test_those_who_wait_hear_of_it(self) -> None:
         """Calls that wait for what the provider had left go on as soon as it has more."""
         clock = Clock()
