@@ -36,10 +36,10 @@ from aether.errors import (
     ServerError,
     StreamInterruptedError,
 )
-from aether.extensions.llm._deadline import Deadline
 from aether.extensions.llm._pacing import Pace
 from aether.extensions.llm.retrying import RetryingProvider
 from aether.llm.contracts import CallContext, LLMRequest, LLMResponse, Message, StreamChunk
+from aether.llm.deadline import Deadline
 from tests.llm.scripted import (
     MODEL,
     Clock,
