@@ -24,7 +24,7 @@ NO_INSTALL = { echo; echo "Could not install $(1): pip says why above. Is there 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage peers recordings mutants rows compare check format api setup wheel clean
+.PHONY: help demo test coverage peers recordings mutants soak rows compare check format api setup wheel clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -46,8 +46,11 @@ recordings: $(VENV)/.test ## read a folder of recorded exchanges through the ada
 	@$(BIN)/python tests/recordings/check_recordings.py $(or $(RECORDINGS),$(error Say where they are: make recordings RECORDINGS=folder)) $(ARGS)
 
 mutants: $(VENV)/.mutation ## change the code where mistakes cost most, and see whether the tests notice (about an hour)
-	@$(BIN)/mutmut run $(ARGS) > mutants.log 2>&1 || { tail -n 40 mutants.log; exit 1; }
+	@$(BIN)/mutmut run $(ARGS) > mutants.log 2>&1 || { tail -c 3000 mutants.log | tr '\r' '\n'; exit 1; }
 	@$(BIN)/python tests/mutation/score.py
+
+soak: $(VENV)/.test ## use it for half an hour on a server that fails, and see whether anything piles up (ARGS="--minutes 5")
+	@$(BIN)/python tests/soak/run.py $(ARGS)
 
 rows: $(VENV)/.test ## write docs/faults.md, after a change to the tests of faults
 	$(BIN)/python tests/faults/table.py --write

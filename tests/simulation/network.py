@@ -197,14 +197,14 @@ class _Writing:
     def _write(self) -> bytes:
         """Write what is next, and bill it."""
         assert self._next is not None
-        data, pieces = self._next
+        data, pieces, out = self._next
         answer, served, streamed = self._answer, self._served, self._streamed
         if answer.raw is None:
             served.status = answer.status
         served.bytes_written += len(data)
         served.pieces = pieces
         if streamed is not None:
-            said = pieces if answer.model_pieces is None else min(pieces, answer.model_pieces)
+            said = out if answer.model_pieces is None else min(out, answer.model_pieces)
             served.bill(streamed.reply, share=said / streamed.settled)
         self._next = next(self._writes, None)
         self._due = max(self._due, self._loop.time()) + answer.pause

@@ -293,6 +293,18 @@ async def test_a_cut_on_the_wire_writes_just_so_many_bytes(
 
 
 @by_protocol
+async def test_an_event_that_lacks_only_its_closing_line_ends_is_billed(protocol: str) -> None:
+    first = said(protocol, streaming=True)[0]
+    data = len(first.rstrip(b"\r\n"))
+    _, one = await broken(protocol, faults.cut(events=1), streaming=True)
+    assert one.output_tokens > 0
+    for size in range(data - 1, len(first)):
+        _, served = await broken(protocol, faults.cut(body=size), streaming=True)
+        assert served.pieces == 0
+        assert served.output_tokens == (one.output_tokens if size >= data else 0)
+
+
+@by_protocol
 @streaming_or_not
 async def test_a_cut_may_end_as_if_that_was_all(protocol: str, streaming: bool) -> None:
     pieces = said(protocol, streaming=streaming)

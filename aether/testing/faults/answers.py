@@ -41,7 +41,9 @@ class Written(NamedTuple):
     """Bytes to write at once, and how many pieces of the body are out when they are."""
 
     data: bytes
-    pieces: int
+    pieces: int = 0
+    said: int = 0
+    """The same, and one more if only the line ends lack that close it: some readers need none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +117,12 @@ class Answer:
 
     def _framed(self) -> Iterator[Written]:
         if self.raw is not None:
-            yield Written(self.raw, 0)
+            yield Written(self.raw)
             return
         if self.pieces is None:
             return
         if self.status < 200 or self.status in (204, 304):
-            yield Written(self._head(()), 0)
+            yield Written(self._head(()))
             return
         pieces, length = self.pieces, self.declared_length
         if self.framing == "length" and length is None:
@@ -131,25 +133,26 @@ class Answer:
             "length": f"content-length: {length}",
             "close": "connection: close",
         }
-        yield Written(self._head((told[self.framing],)), 0)
-        out = 0
-        for data, out in self._body(pieces):
+        yield Written(self._head((told[self.framing],)))
+        out = said = 0
+        for data, out, said in self._body(pieces):
             if data:
                 framed = b"%x\r\n%b\r\n" % (len(data), data) if self.framing == "chunked" else data
-                yield Written(framed, out)
+                yield Written(framed, out, said)
         if self.framing == "chunked" and self.ending in _TELLS_THE_END["chunked"]:
-            yield Written(b"0\r\n\r\n", out)
+            yield Written(b"0\r\n\r\n", out, said)
 
     def _body(self, pieces: Iterable[bytes]) -> Iterator[Written]:
         left = self.body_bytes
         for number, piece in enumerate(islice(pieces, self.first_pieces), 1):
             if left is None:
-                yield Written(piece, number)
+                yield Written(piece, number, number)
             elif left >= len(piece):
                 left -= len(piece)
-                yield Written(piece, number)
+                yield Written(piece, number, number)
             else:
-                yield Written(piece[:left], number - 1)
+                said = number if _only_ends(piece[left:]) else number - 1
+                yield Written(piece[:left], number - 1, said)
                 return
 
     def _head(self, told: Iterable[str]) -> bytes:
@@ -168,27 +171,36 @@ def _named(names: Iterable[str]) -> str:
 
 
 def _size(writes: Iterable[Written]) -> int:
-    return sum(len(data) for data, _ in writes)
+    return sum(len(written.data) for written in writes)
+
+
+def _only_ends(data: bytes) -> bool:
+    """Whether nothing but the ends of lines is in it."""
+    return not data.strip(b"\r\n")
 
 
 def _cut(writes: Iterable[Written], size: int) -> Iterator[Written]:
     """The first `size` bytes."""
-    out = 0
-    for data, pieces in writes:
+    out = before = 0
+    for data, pieces, said in writes:
         if size < len(data):
             if size:
-                yield Written(data[:size], out)
+                yield Written(data[:size], out, said if _only_ends(data[size:]) else before)
             return
         size -= len(data)
-        out = pieces
-        yield Written(data, pieces)
+        out, before = pieces, said
+        yield Written(data, pieces, said)
 
 
 def _split(writes: Iterable[Written], size: int) -> Iterator[Written]:
     """The same bytes, at most `size` at once."""
-    before = 0
-    for data, pieces in writes:
+    out = before = 0
+    for data, pieces, said in writes:
         for start in range(0, len(data), size):
             end = start + size
-            yield Written(data[start:end], pieces if end >= len(data) else before)
-        before = pieces
+            yield Written(
+                data[start:end],
+                pieces if end >= len(data) else out,
+                said if _only_ends(data[end:]) else before,
+            )
+        out, before = pieces, said

@@ -32,7 +32,7 @@ class Served:
     A request that was refused costs nothing. One that a model answered costs its whole input, and
     the output that was written: all of it where the answer is no stream, since such an answer is
     written before it is sent, and of a stream the share of its events that was sent, in which what
-    was thought comes first.
+    was thought comes first. An event was sent, too, if only the line ends lack that close it.
     """
 
     request: WireRequest

@@ -254,7 +254,7 @@ class FaultServer:
         if answer.delay and not await connection.peer_stays(answer.delay):
             return False
         opening = b""
-        for number, (data, pieces) in enumerate(answer.writes()):
+        for number, (data, pieces, out) in enumerate(answer.writes()):
             if number and not answer.pause:
                 await turns()
             elif number and not await connection.peer_stays(answer.pause):
@@ -269,7 +269,7 @@ class FaultServer:
                 line = _STATUS.match(opening)
                 served.status = int(line[1]) if line else None
             if ran is not None and streaming:
-                said = pieces if answer.model_pieces is None else min(pieces, answer.model_pieces)
+                said = out if answer.model_pieces is None else min(out, answer.model_pieces)
                 served.bill(ran.reply, share=said / ran.settled)
         served.outcome = "cut" if answer.is_cut else "whole"
         if answer.ending == "hanging":
