@@ -266,8 +266,9 @@ class Aether:
 
         At most is what a budget would set aside for it; with tools, for each of the
         `max_tool_iterations` turns that it may take, of which all but the first may read as much as
-        a model can. It leaves out attempts that fail and are repeated, and what tools themselves
-        use. A cost is `None` if no price is known. The prices are loaded, in a worker thread, if
+        a model can. It leaves out attempts that fail and are repeated, what fallbacks and hedges
+        use, and what tools themselves do; and that an answer from the cache would cost nothing. A
+        cost is `None` if no price is known. The prices are loaded, in a worker thread, if
         they were not yet.
         """
         from aether.extensions.llm.estimating import estimate_calls

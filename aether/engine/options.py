@@ -62,8 +62,8 @@ class CallOptions(TypedDict, total=False):
     budget: Budget | None
     """What the call may use, besides what its client, session and agent may."""
     cache: bool | str | None
-    """`True`: it may be answered from the client's cache, and kept there, though another answer
-    might have come; a text: the same, under this key. `False`: neither."""
+    """`True`: it may be answered from the client's cache, if it has one, and kept there, though
+    another answer might have come; a text: the same, under this key. `False`: neither."""
 
 
 _RUN_OPTIONS = frozenset(

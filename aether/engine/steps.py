@@ -44,7 +44,7 @@ async def model_step(
         response = await provider.complete(request)
         check_response(response, request)
         response = run.marked(response, request.messages)
-    except BaseException as raised:
+    except BaseException as raised:  # noqa: BLE001 - it is raised, in the end
         error = translate(raised, model=request.model) if isinstance(raised, Exception) else raised
         await run.publish(
             REQUEST_ERROR,
@@ -55,9 +55,12 @@ async def model_step(
             cancelled=isinstance(error, asyncio.CancelledError),
             duration_seconds=perf_counter() - started,
         )
-        if error is raised:
-            raise
-        raise error from raised
+        try:
+            if error is raised:
+                raise
+            raise error from raised
+        finally:
+            del error  # else it would hold this frame, and the frame it
     run.add_usage(response.usage)
     await run.publish(
         REQUEST_COMPLETE,

@@ -93,7 +93,7 @@ async def run_stream(
                 response = settled
                 break
             request = settled
-    except BaseException as raised:
+    except BaseException as raised:  # noqa: BLE001 - it is raised, in the end
         error = translate(raised, model=request.model) if isinstance(raised, Exception) else raised
         if isinstance(error, DeadlineExceededError):
             run.count_attempts(error)
@@ -107,9 +107,12 @@ async def run_stream(
             cancelled=isinstance(error, asyncio.CancelledError | GeneratorExit),
             duration_seconds=perf_counter() - started,
         )
-        if error is raised:
-            raise
-        raise error from raised
+        try:
+            if error is raised:
+                raise
+            raise error from raised
+        finally:
+            del error  # else it would hold this frame, and the frame it
     await run.publish(
         STREAM_COMPLETE,
         request=first,

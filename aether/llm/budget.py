@@ -169,21 +169,25 @@ class Budget:
     def __repr__(self) -> str:
         account = self.account
         with lock:
-            left, spent, beyond = account.left(self), account.spent, account.beyond
+            left, held = account.left(self), account.held
+            spent, beyond = account.spent, account.beyond
         told: list[str] = []
         if left.usd is not None:
             doubt = f", {in_dollars(beyond.usd)} uncertain" if beyond.usd else ""
+            aside = f", {in_dollars(held.usd)} set aside" if held.usd else ""
             told.append(
-                f"usd={account.usd:f}: {in_dollars(spent.usd)} spent{doubt}, "
+                f"usd={account.usd:f}: {in_dollars(spent.usd)} spent{doubt}{aside}, "
                 f"{in_dollars(left.usd)} left"
             )
             if account.unpriced:
                 told.append(f"unpriced requests: {account.unpriced}")
         if left.tokens is not None:
-            told.append(f"tokens={account.tokens}: {spent.tokens} spent, {left.tokens} left")
+            aside = f", {held.tokens} set aside" if held.tokens else ""
+            told.append(f"tokens={account.tokens}: {spent.tokens} spent{aside}, {left.tokens} left")
         if left.requests is not None:
+            aside = f", {held.requests} set aside" if held.requests else ""
             told.append(
-                f"requests={account.requests}: {spent.requests} spent, {left.requests} left"
+                f"requests={account.requests}: {spent.requests} spent{aside}, {left.requests} left"
             )
         if self._parent is not None:
             told.append(f"parent={self._parent!r}")

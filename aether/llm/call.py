@@ -47,7 +47,10 @@ class Reservation(Protocol):
     """What budgets have set aside for a call: the most that one attempt may use."""
 
     def extend(self) -> bool:
-        """Set the same aside for one more attempt; `False`, and nothing is, if there is no room."""
+        """Settle the attempts that have ended, and set the same aside for one more.
+
+        `False` if there is no room for it.
+        """
         ...
 
 

@@ -44,6 +44,9 @@ class Amount:
             self.requests - other.requests,
         )
 
+    def times(self, count: int) -> Amount:
+        return Amount(_EXACT.multiply(self.usd, count), self.tokens * count, self.requests * count)
+
 
 NOTHING = Amount()
 
@@ -106,11 +109,12 @@ class Hold:
     The budgets are as `with_parents` gives them.
     """
 
-    __slots__ = ("_budgets", "_held")
+    __slots__ = ("_budgets", "held")
 
     def __init__(self, budgets: Sequence[Budget]) -> None:
         self._budgets = budgets
-        self._held = NOTHING
+        self.held = NOTHING
+        """What is set aside now."""
 
     def open(self, need: Amount) -> tuple[Left, ...]:
         """Set `need` aside in each budget. If one has less: what each has left, and nothing is."""
@@ -121,16 +125,16 @@ class Hold:
             self._replace(Used(), need)
         return ()
 
-    def extend(self, used: Used, need: Amount) -> bool:
-        """Settle what was set aside with what was used, and set aside `need` in its place.
+    def extend(self, used: Used, need: Amount, *, kept: Amount = NOTHING) -> bool:
+        """Spend what was used, and have `kept` and `need` set aside in place of what was.
 
-        `False` if there is no room for it: then nothing is set aside any more.
+        `False` if there is no room for `need`: then no more than `kept` is, of what was before.
         """
         with lock:
-            self._replace(used, NOTHING)
+            self._replace(used, kept)
             if not all(budget.account.left(budget).covers(need) for budget in self._budgets):
                 return False
-            self._replace(Used(), need)
+            self._replace(Used(), kept.plus(need))
             return True
 
     def settle(self, used: Used) -> None:
@@ -141,8 +145,8 @@ class Hold:
     def _replace(self, used: Used, need: Amount) -> None:
         for budget in self._budgets:
             account = budget.account
-            account.held = account.held.minus(self._held).plus(need)
+            account.held = account.held.minus(self.held).plus(need)
             account.spent = account.spent.plus(used.settled)
             account.beyond = account.beyond.plus(used.beyond)
             account.unpriced += used.unpriced
-        self._held = need
+        self.held = need

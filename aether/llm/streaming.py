@@ -94,11 +94,13 @@ async def _awaited(opening: Any) -> AsyncGenerator[StreamChunk, None]:
 async def text_of(chunks: AsyncGenerator[StreamChunk, None]) -> AsyncGenerator[str, None]:
     """The text deltas of a stream that are not empty.
 
-    Text alone cannot say that an answer begins anew: then it is a `StreamInterruptedError`.
+    Text alone cannot say that an answer begins anew of which there was some already: then it is a
+    `StreamInterruptedError`.
     """
+    said = False
     try:
         async for chunk in chunks:
-            if chunk.restart:
+            if chunk.restart and said:
                 raise StreamInterruptedError(
                     "The answer begins anew, from another provider, and the text so far is void, "
                     "which text alone cannot say. Read stream(), whose chunks say restart, or use "
@@ -107,6 +109,7 @@ async def text_of(chunks: AsyncGenerator[StreamChunk, None]) -> AsyncGenerator[s
                     retryable=False,
                 )
             if chunk.text:
+                said = True
                 yield chunk.text
     finally:
         await chunks.aclose()

@@ -5,7 +5,7 @@ It must not know what a decorator adds.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import AsyncGenerator, Iterator
 
 from aether.errors import ConfigurationError
@@ -90,5 +90,5 @@ def check_count(name: str, value: int) -> None:
 def check_seconds(name: str, value: float, *, minimum: float = 0.0) -> None:
     """Raise `ConfigurationError` for an option that is no finite number of at least `minimum`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < minimum:
+    if not number or not minimum <= value <= sys.float_info.max:
         raise ConfigurationError(f"{name} must be a number of at least {minimum:g}, not {value!r}.")

@@ -186,6 +186,14 @@ async def test_a_file_that_is_no_database_is_an_error_and_is_left_as_it_is(
     assert content(path) == before
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+async def test_a_pipe_is_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    async with SQLiteCache(path, busy_timeout=0.01) as cache, asyncio.timeout(5):
+        with pytest.raises(ConfigurationError, match="a pipe"):
+            await cache.get("a")
+
+
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 async def test_a_database_of_something_else_is_an_error_and_is_left_as_it_is(
     path: Path, mode: str

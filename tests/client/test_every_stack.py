@@ -36,6 +36,7 @@ class Server:
         self.served = 0
         self.open = 0
         self.failing = 0
+        self.error = ServerError("out of order", status=500, retryable=True)
 
     def __call__(self, timeout: Any = None) -> Server:
         return self
@@ -60,7 +61,7 @@ class Server:
         self.served += 1
         if self.failing:
             self.failing -= 1
-            raise ServerError("out of order", status=500, retryable=True)
+            raise self.error
 
     def _answer(self, request: LLMRequest) -> LLMResponse:
         return LLMResponse(

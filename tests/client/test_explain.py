@@ -7,6 +7,7 @@ from itertools import combinations
 import pytest
 
 from aether import Aether, ProviderConfig
+from aether.extensions.caches import InMemoryCache
 from aether.extensions.llm import (
     CircuitBreakerProvider,
     CostTrackingProvider,
@@ -40,7 +41,7 @@ def test_it_prints_what_it_returns(capsys: pytest.CaptureFixture[str]) -> None:
 def test_layers_stand_in_the_order_in_which_a_request_meets_them() -> None:
     text = Aether(config=ProviderConfig(provider="fake"), layers=[Logging]).explain()
     names = [line.split()[0] for line in text.split("\n\n")[0].splitlines()[1:]]
-    assert names == ["Logging", "CostTracking", "CircuitBreaker", "Retrying", "Fake"]
+    assert names == ["Logging", "Budget", "CostTracking", "CircuitBreaker", "Retrying", "Fake"]
     assert row(text, "Retrying")[1:] == [
         "up to 3 attempts, 0.5 to 8 s apart; Retry-After up to 120 s",
         "default",
@@ -69,6 +70,43 @@ def test_each_setting_says_where_it_came_from(monkeypatch: pytest.MonkeyPatch) -
     )
     assert row(text, "temperature") == ["temperature", "0.7", "default"]
     assert KEY not in text
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        (None, ["aiohttp", "default"]),
+        ("aiohttp", ["aiohttp", "AETHER_HTTP"]),
+        ("httpx", ["httpx", "AETHER_HTTP"]),
+        ("none-such", ["aiohttp", "default, as AETHER_HTTP is not valid"]),
+    ],
+)
+def test_the_transport_says_whether_its_variable_was_heeded(
+    variable: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv("AETHER_HTTP", variable)
+    text = Aether(config=ProviderConfig(provider="fake")).explain()
+    assert row(text, "transport")[1:] == expected
+
+
+def test_the_time_that_is_waited_is_told() -> None:
+    assert row(Aether(config=ProviderConfig(provider="ollama")).explain(), "timeout") == [
+        "timeout",
+        "the provider's own",
+        "default",
+    ]
+    config = ProviderConfig(provider="ollama", timeout=30)
+    assert row(Aether(config=config).explain(), "timeout") == ["timeout", "30", "argument"]
+
+
+def test_a_cache_is_named_but_not_where_it_is() -> None:
+    class Elsewhere(InMemoryCache):
+        def __repr__(self) -> str:
+            return "Elsewhere('redis://user:secret@host')"
+
+    text = Aether(FakeProvider("hello"), cache=Elsewhere()).explain()
+    assert row(text, "Caching") == ["Caching", "Elsewhere", "argument"]
 
 
 def test_what_may_be_secret_in_an_address_is_not_shown() -> None:

@@ -49,7 +49,7 @@ async def test_the_first_sees_a_request_first_and_the_answer_last() -> None:
     layers = [marking("a", seen), marking("b", seen)]
     async with Aether(FakeProvider("hello "), layers=layers) as client:
         assert await client.ask("Hi") == "hello ba"
-        assert repr(client) == "Aether(Marking > Marking > CostTracking > Fake)"
+        assert repr(client) == "Aether(Marking > Marking > Budget > CostTracking > Fake)"
     assert seen == ["a", "b"]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import socket
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -210,4 +211,43 @@ async def test_a_proxy_that_is_none_is_an_error_of_ours(
         assert set(states(client)) <= {"not_billed"}
     assert isinstance(came.error, ConfigurationError)
     assert not came.error.__cause__
+    aftermath.told(came.error)
+
+
+@pytest.mark.row("N20")
+@pytest.mark.usefixtures("no_proxies")
+@each_transport
+@both_ways
+@pytest.mark.parametrize("proxy", ["http://", "ftp://user:KEY@x", "socks5://user:KEY@127.0.0.1:1"])
+async def test_a_host_without_proxy_is_reached_whatever_the_proxy_of_others_is(
+    transport: str, way: Way, proxy: str, aftermath: Aftermath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy.replace("KEY", aftermath.key))
+    monkeypatch.setenv("NO_PROXY", "localhost,127.0.0.1")
+    async with FaultServer() as server:
+        config = elsewhere("openai", f"{server.url}/v1", aftermath, transport=transport)
+        async with opened_with(aftermath, config) as client:
+            assert (await call(client, way)).succeeded() == HELLO.text
+        config = elsewhere("openai", "http://model.example/v1", aftermath, transport=transport)
+        async with opened_with(aftermath, config) as client:
+            came = await call(client, way)
+    assert isinstance(came.error, ConfigurationError)
+    aftermath.told(came.error)
+
+
+@pytest.mark.row("N20")
+@pytest.mark.usefixtures("no_proxies")
+@each_transport
+@both_ways
+async def test_a_socks_proxy_without_what_it_needs_is_an_error_that_says_what(
+    transport: str, way: Way, aftermath: Aftermath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("HTTP_PROXY", f"socks5://user:{aftermath.key}@127.0.0.1:1")
+    config = elsewhere("openai", "http://model.example/v1", aftermath, transport=transport)
+    async with opened_with(aftermath, config) as client:
+        came = await call(client, way)
+        assert set(states(client)) <= {"not_billed"}
+    assert isinstance(came.error, ConfigurationError)
+    assert ("socksio" if transport == "httpx" else "AETHER_HTTP=httpx") in str(came.error)
     aftermath.told(came.error)

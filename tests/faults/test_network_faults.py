@@ -258,6 +258,28 @@ async def test_a_stream_that_breaks_is_begun_again_before_its_first_text_and_an_
         assert is_open(client)
 
 
+@pytest.mark.row("N10")
+@each_transport
+@pytest.mark.parametrize("ending", ["reset", "broken"])
+async def test_a_stream_that_breaks_in_an_event_after_the_reason_is_not_whole(
+    transport: str, ending: Ending, aftermath: Aftermath
+) -> None:
+    """Of those protocols that tell the usage after it: nobody would miss what was lost."""
+    events, whole = events_of("openai")
+    assert b'"usage"' in events[whole]
+    before = len(b"".join(events[:whole]))
+    for more in (1, len(events[whole]) // 2, len(events[whole]) - 3):
+        async with (
+            FaultServer(faults.cut(body=before + more, ending=ending)) as server,
+            opened(aftermath, server, "openai", transport, attempts=3, fails=True) as client,
+        ):
+            came = await call(client, "stream")
+            assert isinstance(came.failed(), StreamInterruptedError), more
+            assert came.text == HELLO.text
+            assert server.count == 1
+            assert states(client) == ["estimated"]
+
+
 @pytest.mark.row("N9", "N10")
 @each_protocol
 @each_transport

@@ -413,7 +413,9 @@ async def test_the_servers_own_word_on_trying_again_stands_above_its_status(
         headers = [("x-should-retry", word), *((k.replace("_", "-"), v) for k, v in more.items())]
         return faults.status(status, headers=headers)
 
-    words: list[tuple[Fault, int, list[float]]] = [
+    quota = [faults.refuse("quota"), faults.headers(("x-should-retry", "true"))]
+    words: list[tuple[Fault | list[Fault], int, list[float]]] = [
+        (quota, 1, []),
         (says("true", 400), 3, LONGEST_WAITS),
         (says("true", 404), 3, LONGEST_WAITS),
         (says("true", 400, retry_after="3"), 3, [3.0, 3.0]),

@@ -173,6 +173,24 @@ class TestFigures:
         hold.settle(Used())
         assert (budget.spent_usd, budget.remaining_usd, budget.remaining_requests) == (0.6, 0.4, 1)
 
+    def test_what_is_under_way_stays_set_aside_beside_another_attempt(self) -> None:
+        budget = Budget(requests=2)
+        hold = held(dollars("0", 0, 1), budget)
+        assert hold.extend(Used(), dollars("0", 0, 1), kept=dollars("0", 0, 1))
+        assert budget.remaining_requests == 0
+        assert not hold.extend(Used(), dollars("0", 0, 1), kept=dollars("0", 0, 2))
+        assert budget.remaining_requests == 0
+        hold.settle(Used(dollars("0", 0, 2)))
+        assert (budget.spent_requests, budget.account.held.requests) == (2, 0)
+
+    def test_it_shows_what_is_set_aside(self) -> None:
+        budget = Budget(usd=1, tokens=100, requests=3)
+        held(dollars("0.75", 60, 1), budget)
+        assert repr(budget) == (
+            "Budget(usd=1: $0.00 spent, $0.75 set aside, $0.25 left; tokens=100: 0 spent, "
+            "60 set aside, 40 left; requests=3: 0 spent, 1 set aside, 2 left)"
+        )
+
     def test_it_shows_its_limits_and_what_became_of_them(self) -> None:
         root = Budget(usd=20)
         budget = Budget(usd=0.5, tokens=1_000, requests=3, parent=root)

@@ -336,7 +336,8 @@ class TestLowering:
         stack = held_to(budget, an_answer())
         request = a_request(max_tokens=50, context=CallContext())
         await stack.complete(request)
-        assert sent_by(stack)[0] is request
+        [sent] = sent_by(stack)
+        assert sent.replace(context=None) == request.replace(context=None)
 
     @pytest.mark.parametrize(
         ("model", "most"),
@@ -429,7 +430,7 @@ class TestRefusing:
         stack = held_to(budget, again)
         await stack.complete(a_request())
         assert "no request left" in str(inner[0])
-        assert "Calls under way hold what they may use" in str(inner[0])
+        assert "Calls under way have the most that they may use set aside" in str(inner[0])
 
     @both_ways
     async def test_a_limit_of_nothing_refuses_every_call(self, ask: Any) -> None:
@@ -668,6 +669,26 @@ class TestComposing:
 
         await BudgetProvider(Overlapping(), budget).complete(a_request(max_tokens=100))
         assert (budget.spent_tokens, budget.spent_requests) == (10, 2)
+
+    @pytest.mark.parametrize("room", [1, 2])
+    async def test_an_attempt_that_is_under_way_keeps_what_is_set_aside_for_it(
+        self, room: int
+    ) -> None:
+        budget = Budget(requests=room)
+        seen: list[tuple[bool, int | None]] = []
+
+        class Overlapping:
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                context = request.context
+                assert context is not None
+                assert context.reservation is not None
+                context.open_entry(provider=None, model=MODEL)
+                seen.append((context.reservation.extend(), budget.remaining_requests))
+                return an_answer()
+
+        await BudgetProvider(Overlapping(), budget).complete(a_request(max_tokens=100))
+        assert seen == [(room == 2, 0)]
+        assert budget.account.held.requests == 0
 
     async def test_what_cannot_be_settled_is_taken_as_all_that_was_set_aside(self) -> None:
         budget, times = Budget(tokens=10_000), iter([0.0])

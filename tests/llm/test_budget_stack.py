@@ -8,11 +8,20 @@ from typing import Any
 
 import pytest
 
-from aether import Aether, Agent, Budget, Message
-from aether.errors import AetherError, BudgetExceededError, ConfigurationError, InputError
+from aether import Aether, Agent, Budget, Hedge, Message
+from aether.errors import (
+    AetherError,
+    BudgetExceededError,
+    ConfigurationError,
+    InputError,
+    ServerError,
+)
 from aether.extensions.llm.budget import BudgetProvider
+from aether.extensions.llm.fallback import FallbackProvider
+from aether.extensions.llm.hedging import HedgingProvider
 from aether.llm.accounting import input_token_bound
-from aether.llm.contracts import LLMResponse, ToolCall
+from aether.llm.contracts import LLMRequest, LLMResponse, ToolCall
+from aether.llm.wrapper import ProviderWrapper
 from aether.testing import FakeProvider, FaultServer, faults
 from aether.testing.faults import Reply
 from tests.llm.conftest import ScriptedTransport
@@ -34,6 +43,15 @@ def calls(name: str, **arguments: Any) -> LLMResponse:
 def a_client(*answers: LLMResponse, **options: Any) -> Aether:
     script: Sequence[LLMResponse] = answers or [an_answer()] * 20
     return Aether(FakeProvider(responses=script, default_model=MODEL), **options)
+
+
+class Slow(FakeProvider):
+    """Begins at once, and answers after a moment."""
+
+    async def complete(self, request: LLMRequest, /) -> LLMResponse:
+        answered = await super().complete(request)
+        await asyncio.sleep(0.02)
+        return answered
 
 
 PRICE = 100 * 0.4e-6 + 10 * 1.6e-6
@@ -96,6 +114,66 @@ class TestWhere:
             session = client.session("s", budget=budgets["session"])
             await session.ask("a", budget=budgets["call"])
         assert [each.spent_requests for each in budgets.values()] == [1, 1, 1]
+
+    async def test_a_calls_own_holds_for_each_call_that_an_own_layer_makes(self) -> None:
+        class Twice(ProviderWrapper):
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                await self.inner.complete(request)
+                return await self.inner.complete(request)
+
+        budget = Budget(requests=1)
+        async with a_client(layers=[Twice]) as client:
+            with pytest.raises(BudgetExceededError, match="no request left"):
+                await client.ask("a", budget=budget)
+            assert client.usage.total_requests == 1
+        assert budget.spent_requests == 1
+
+    async def test_it_holds_for_what_an_own_layer_branches_off_a_call_under_way(self) -> None:
+        class Both(ProviderWrapper):
+            async def complete(self, request: LLMRequest, /) -> LLMResponse:
+                context = request.context
+                assert context is not None
+                first = asyncio.create_task(self.inner.complete(request))
+                await asyncio.sleep(0.005)
+                branch = context.branch()
+                second = self.inner.complete(request.replace(context=branch))
+                found = await asyncio.gather(first, second, return_exceptions=True)
+                context.entries += branch.entries
+                return next(each for each in found if isinstance(each, LLMResponse))
+
+        budget, slow = Budget(requests=3), Slow("hello")
+        async with Aether(slow, layers=[Both]) as client:
+            for _ in range(2):
+                await client.ask("a", budget=budget)
+        assert (budget.spent_requests, len(slow.requests)) == (3, 3)
+
+    @pytest.mark.parametrize("room", [1, 2])
+    async def test_a_calls_own_holds_for_the_second_call_of_a_hedge(self, room: int) -> None:
+        budget, slow = Budget(requests=room), Slow("hello")
+        async with Aether(slow, hedge=Hedge(after=0.001, max_share=1.0)) as client:
+            assert await client.ask("a", budget=budget) == "hello"
+            assert len(client.usage.ledger) == room
+        assert (budget.spent_requests, len(slow.requests)) == (room, room)
+
+    async def test_a_calls_own_holds_for_all_of_a_stack_that_has_budgets_in_a_part_of_it(
+        self,
+    ) -> None:
+        failing = FakeProvider(responses=[ServerError("no", status=500)] * 2)
+        spare = FakeProvider("spare")
+        stack = FallbackProvider(BudgetProvider(failing, Budget(requests=9)), [spare])
+        one, two = Budget(requests=1), Budget(requests=2)
+        async with Aether(stack) as client:
+            with pytest.raises(ServerError):
+                await client.ask("a", budget=one)
+            assert await client.ask("a", budget=two) == "spare"
+        assert (one.spent_requests, two.spent_requests) == (1, 2)
+        assert len(spare.requests) == 1
+
+    async def test_a_calls_own_holds_for_both_of_two_calls_that_a_stack_makes_at_once(self) -> None:
+        budget, slow = Budget(requests=1), Slow("hello")
+        async with Aether(HedgingProvider(slow, Hedge(after=0.001, max_share=1.0))) as client:
+            assert await client.ask("a", budget=budget) == "hello"
+        assert (budget.spent_requests, len(slow.requests)) == (1, 1)
 
     async def test_one_budget_given_everywhere_counts_once(self) -> None:
         root = Budget(usd=1)

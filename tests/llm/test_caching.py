@@ -22,6 +22,7 @@ from aether.extensions.llm._canonical import write_answer
 from aether.extensions.llm.caching import CachingProvider, identity_of
 from aether.extensions.llm.cost_tracking import CostTrackingProvider
 from aether.extensions.llm.fallback import FallbackProvider
+from aether.extensions.llm.local import LocalProvider
 from aether.extensions.llm.openai import OpenAIProvider
 from aether.extensions.llm.retrying import RetryingProvider
 from aether.llm.contracts import (
@@ -233,15 +234,26 @@ async def test_an_error_is_not_kept() -> None:
     assert inner.calls == 3
 
 
-async def test_what_is_no_response_is_passed_on_and_not_kept() -> None:
+@pytest.mark.parametrize("odd", ["text", None])
+async def test_what_is_no_response_is_refused_and_asked_for_once(odd: Any) -> None:
     class Odd:
-        async def complete(self, request: LLMRequest) -> Any:
-            return "text"
+        calls = 0
 
-    provider = CachingProvider(Odd(), InMemoryCache())
-    assert await provider.complete(sure()) == "text"  # type: ignore[comparison-overlap]
-    with pytest.raises(ProtocolError, match="str instead of"):
-        await asyncio.gather(*(provider.complete(sure()) for _ in range(3)))
+        async def complete(self, request: LLMRequest) -> Any:
+            self.calls += 1
+            assert self.calls <= 2, "it asks again and again"
+            await asyncio.sleep(0)
+            return odd
+
+    inner = Odd()
+    provider = CachingProvider(inner, InMemoryCache())
+    with pytest.raises(ProtocolError, match=f"{type(odd).__name__} instead of"):
+        await provider.complete(sure())
+    outcomes = await asyncio.gather(
+        *(provider.complete(sure()) for _ in range(3)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [ProtocolError] * 3
+    assert inner.calls == 2
 
 
 @pytest.mark.parametrize(
@@ -493,6 +505,16 @@ def test_an_identity_is_that_of_who_is_asked() -> None:
     ]
     assert len({identity_of(each) for each in same}) == 1
     assert len({identity_of(each) for each in [same[0], *others]}) == 4
+
+
+def test_local_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    identities = set()
+    for folder in ("a", "b"):
+        model = tmp_path / folder / "model.gguf"
+        model.parent.mkdir()
+        model.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(64))
+        identities.add(identity_of(LocalProvider(model_path=model)))
+    assert len(identities) == 2
 
 
 async def test_providers_that_share_a_cache_share_no_answers() -> None:

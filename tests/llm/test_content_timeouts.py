@@ -456,3 +456,15 @@ class TestOnSockets:
                 assert await client.ask("Hi") == "Hello there."
                 pieces = [piece async for piece in client.stream_text("Hi")]
                 assert "".join(pieces) == "Hello there."
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, ""),
+        ({"first_content": 30}, "first content 30 s"),
+        ({"first_content": 2.5, "stall": 20}, "first content 2.5 s, stall 20 s"),
+    ],
+)
+def test_it_says_how_it_is_set(options: dict[str, Any], said: str) -> None:
+    assert TimeoutProvider(FakeProvider(), **options).settings() == said

@@ -113,6 +113,12 @@ class TestBeforeContent:
         stack, _ = of(first, deltas("From B."))
         assert as_read(await collect(stack.stream(a_request()))) == "From B."
 
+    async def test_an_answer_that_is_none_is_asked_for_elsewhere(self) -> None:
+        wrong: Any = StreamChunk(response="text")  # type: ignore[arg-type]
+        for scripts in ([[wrong]], [ServerError("no"), [wrong]]):
+            stack, _ = of(*scripts, deltas("From C."))
+            assert as_read(await collect(stack.stream(a_request()))) == "From C."
+
     async def test_an_empty_answer_is_an_answer(self) -> None:
         stack, (_, b) = of([final_chunk(an_answer(""))], deltas("From B."))
         assert [chunk.text for chunk in await collect(stack.stream(a_request()))] == [""]
@@ -452,6 +458,54 @@ class TestContinue:
         assert begun.rstrip() in sent.body.decode()
 
 
+class TestAroundAnother:
+    """Of several, one may be a fallback itself, whose answer begins anew."""
+
+    @staticmethod
+    def restarting(*scripts: Any) -> FallbackProvider:
+        return of(*scripts, after="restart")[0]  # type: ignore[no-any-return]
+
+    async def test_what_is_void_is_not_gone_on_with(self) -> None:
+        inner = self.restarting(broken("It "), broken("Fr"))
+        other = Scripted(deltas("om C."), default_model=PREFILLS)
+        stack = FallbackProvider(inner, [other], after_content="continue")
+        chunks = await collect(stack.stream(a_request()))
+        assert other.requests[0].messages[-1].text == "Fr"
+        assert chunks[-1].response is not None
+        assert chunks[-1].response.text == as_read(chunks) == "From C."
+
+    async def test_what_is_void_is_no_part_of_an_error(self) -> None:
+        restarting = [StreamChunk(text="It "), StreamChunk(restart=True), *broken("Fr")]
+        for after in POLICIES:
+            stack, _ = of(restarting, CircuitOpenError("open", retry_after=1.0), after=after)
+            _, error = await text_until_error(stack.stream(a_request()))
+            assert isinstance(error, StreamInterruptedError)
+            assert error.partial is not None
+            assert error.partial.text == "Fr"
+
+    @pytest.mark.parametrize("more", ["was.", " was."])
+    async def test_one_that_goes_on_and_begins_anew_voids_its_own_part(self, more: str) -> None:
+        inner = self.restarting(broken("is "), deltas(more))
+        first = Scripted([StreamChunk(reasoning="Hm."), *broken("It ")])
+        stack = FallbackProvider(first, [inner], after_content="continue")
+        chunks = await collect(stack.stream(a_request()))
+        [mark] = [chunk for chunk in chunks if chunk.restart]
+        assert (mark.reasoning, mark.text) == ("Hm.", "It ")
+        final = chunks[-1].response
+        assert final is not None
+        assert final.text == as_read(chunks) == "It was."
+        assert final.reasoning == "Hm."
+
+    async def test_and_so_does_a_part_that_breaks_again(self) -> None:
+        inner = self.restarting(broken("is "), broken("was "))
+        last = Scripted(deltas("42."), default_model=PREFILLS)
+        stack = FallbackProvider(Scripted(broken("It ")), [inner, last], after_content="continue")
+        chunks = await collect(stack.stream(a_request()))
+        assert last.requests[0].messages[-1].text == "It was"
+        assert chunks[-1].response is not None
+        assert chunks[-1].response.text == as_read(chunks) == "It was 42."
+
+
 class TestReaders:
     """Who reads a stream that begins anew, whatever it is of, gets no text twice in silence."""
 
@@ -490,6 +544,12 @@ class TestReaders:
             with pytest.raises(StreamInterruptedError, match=r"Read stream\(\)") as caught:
                 await following()
             assert not caught.value.retryable
+
+    async def test_text_of_which_there_was_none_may_begin_anew(self) -> None:
+        thinking = Scripted([StreamChunk(reasoning="Hm."), ServerError("down")])
+        fallbacks = Fallbacks([Scripted(deltas("From ", "B."))], after_content="restart")
+        async with Aether(thinking, fallbacks=fallbacks) as client:
+            assert [text async for text in client.stream_text("Hi")] == ["From ", "B."]
 
     async def test_a_session_stores_the_answer_alone(self) -> None:
         store = InMemorySessionStore()

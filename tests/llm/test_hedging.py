@@ -203,6 +203,7 @@ class TestWhoWins:
         assert await clock.run(ask(stack, streamed=streamed)) == [first]
         assert "A second call failed, too: " in notes(first)
         assert "OverloadedError (status 529): two" in notes(first)
+        assert first.attempts == 2
         assert inner.open == 0
 
     async def test_what_is_no_answer_is_a_failure(self, streamed: bool) -> None:
@@ -319,6 +320,7 @@ class TestStreams:
         assert await clock.run(collect(stack.stream(a_request()))) == [error]
         assert inner.open == 0
         assert [each.error for each in stack.usage.ledger] == ["CancelledError", "ServerError"]
+        assert error.attempts == 2
 
     async def test_a_second_that_is_cut_off_is_no_whole_answer(self) -> None:
         class Cut:

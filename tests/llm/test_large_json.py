@@ -138,16 +138,30 @@ async def test_the_loop_has_its_turns_and_a_cancellation_ends_it() -> None:
         await reading
 
 
-async def test_too_many_values_are_refused_and_those_in_texts_do_not_count(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("piece", [7, 1 << 20])
+async def test_too_many_values_are_refused_before_any_of_them_is_read(
+    piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(large_json, "MAX_VALUES", 20_000)
+    monkeypatch.setattr(large_json, "_COUNTED_PIECE", piece)
     fits = b"[" + b"[]," * 9_999 + b"1]"
     assert isinstance(await read_in_turns(fits), ReadDocument)
     with pytest.raises(ProtocolError, match="more than 20000 values") as caught:
-        await read_in_turns(fits.replace(b"1", b"[],[],[]"))
+        await read_in_turns(b"no JSON" + fits.replace(b"1", b"[],1"))
     assert caught.value.kind == "size"
-    assert isinstance(await read_in_turns(b'["%b"]' % (b"[,{" * 50_000)), ReadDocument)
+
+
+async def test_the_probabilities_of_other_words_are_not_too_many_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A 32nd of what the longest answer of GPT-4o may have, and of what is allowed."""
+    monkeypatch.setattr(large_json, "MAX_VALUES", large_json.MAX_VALUES // 32)
+    word = b'{"token":" hello","logprob":-1.2345,"bytes":[32,104,101,108,108,111]'
+    words = b'%b,"top_logprobs":[%b]}' % (word, b",".join([word + b"}"] * 20))
+    document = b'{"content":[%b]}' % b",".join([words] * (16_384 // 32))
+    read = await read_in_turns(document)
+    assert isinstance(read, ReadDocument)
+    assert len(read.value["content"]) == 512
 
 
 async def test_what_is_no_json_keeps_its_beginning_for_an_error() -> None:

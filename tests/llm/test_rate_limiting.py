@@ -14,6 +14,7 @@ import pytest
 from aether import Aether, ProviderConfig
 from aether.errors import (
     AetherError,
+    CircuitOpenError,
     ConfigurationError,
     DeadlineExceededError,
     RateLimitError,
@@ -741,6 +742,25 @@ class TestTheStack:
         assert isinstance(breaker, CircuitBreakerProvider)
         assert breaker.state(MODEL) == state
 
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_who_waits_while_the_circuit_opens_is_not_sent(self, *, streamed: bool) -> None:
+        """Nor is who waits behind: all fail when the first would have had its turn."""
+        clock = Clock()
+        inner = Timed(clock, takes(clock, 7.0, ServerError("down", status=500, retryable=False)))
+        stack = self.stack(inner, clock)
+        calls = 5
+        work = (lambda r: collect(stack.stream(r))) if streamed else stack.complete
+        first, second, *others = await clock.run(*(work(a_request()) for _ in range(calls)))
+        assert isinstance(first, ServerError)
+        assert isinstance(second, ServerError)
+        assert {type(error) for error in others} == {CircuitOpenError}
+        assert inner.starts == pytest.approx([0.0, 6.0])
+        assert clock.now == pytest.approx(1013.0)
+        assert len(stack.usage.ledger) == 2
+        clock.now += 30.0
+        await clock.run(work(a_request()))
+        assert inner.starts[-1] == pytest.approx(43.0)  # at once: they have taken nothing
+
     async def test_nor_by_the_pause_that_it_has_asked_for(self) -> None:
         clock = Clock()
         refused = RateLimitError("no", retry_after=7.0, retryable=True)
@@ -765,7 +785,7 @@ class TestTheStack:
 
 
 class TestSettings:
-    @pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, True, "60"])
+    @pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf, True, "60", 10**400])
     def test_a_limit_that_is_none_is_refused(self, bad: Any) -> None:
         with pytest.raises(ConfigurationError, match="above 0"):
             RateLimit(bad)
@@ -788,7 +808,30 @@ class TestSettings:
         await provider.complete(a_request())
         task = asyncio.ensure_future(provider.complete(due_in(clock, 50.0)))
         [result] = await clock.run(task)
-        assert isinstance(result, DeadlineExceededError | LLMResponse)
+        expected = LLMResponse if figure > 1 else DeadlineExceededError
+        assert isinstance(result, expected)
+
+    @pytest.mark.parametrize("figure", [0.05, 0.001, 1e-6])
+    async def test_a_rate_of_less_than_one_in_ten_minutes_is_kept_to(self, figure: float) -> None:
+        clock = Clock()
+        inner = Timed(clock)
+        provider = limited(inner, clock, figure)
+        await clock.run(*(provider.complete(a_request()) for _ in range(3)))
+        assert inner.starts == pytest.approx([0.0, 60.0 / figure, 120.0 / figure])
+
+    @pytest.mark.parametrize(
+        ("limit", "said"),
+        [
+            (RateLimit(), "what the provider says; at most 1000 calls wait"),
+            (RateLimit(60, max_waiting=5), "60 requests a minute; at most 5 calls wait"),
+            (
+                RateLimit(0.5, 2_000_000),
+                "0.5 requests and 2000000 tokens a minute; at most 1000 calls wait",
+            ),
+        ],
+    )
+    def test_it_says_how_it_is_set(self, limit: RateLimit, said: str) -> None:
+        assert RateLimitingProvider(FakeProvider(), limit).settings() == said
 
     async def test_it_is_closed_with_what_it_holds(self) -> None:
         inner = Scripted(an_answer(), default_model="m")

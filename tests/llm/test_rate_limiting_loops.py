@@ -135,3 +135,43 @@ def test_loops_one_after_another_share_the_rate(runs: int) -> None:
     for _ in range(runs):
         asyncio.run(provider.complete(a_request()))
     assert len(inner.requests) == runs
+
+
+def test_who_stands_behind_a_loop_that_is_blocked_does_not_look_again_and_again() -> None:
+    """Its own time has come, but not its turn."""
+    looks = 0
+
+    def counted(seconds: float) -> asyncio.Timeout:
+        nonlocal looks
+        looks += 1
+        return asyncio.timeout(seconds)
+
+    inner = FakeProvider()  # 20 at once, then one in 50 ms
+    provider = RateLimitingProvider(inner, RateLimit(1_200), timeout=counted)
+    queued, release = threading.Event(), threading.Event()
+
+    async def first() -> None:
+        await asyncio.gather(*(provider.complete(a_request()) for _ in range(20)))
+        head = asyncio.ensure_future(provider.complete(a_request()))
+        await asyncio.sleep(0)
+        queued.set()
+        release.wait(PATIENCE)  # the loop stands still, and with it the head of the queue
+        await head
+
+    blocked = threading.Thread(target=asyncio.run, args=(first(),), daemon=True)
+    blocked.start()
+    assert queued.wait(PATIENCE)
+    assert provider.waiting(MODEL) == 1
+
+    async def behind() -> None:
+        calls = [asyncio.ensure_future(provider.complete(a_request())) for _ in range(5)]
+        await asyncio.sleep(0.18)
+        assert provider.waiting(MODEL) == 6
+        assert looks <= 2 + 2 * len(calls)
+        release.set()
+        await asyncio.gather(*calls)
+
+    asyncio.run(behind())
+    blocked.join(PATIENCE)
+    assert len(inner.requests) == 26
+    assert provider.waiting(MODEL) == 0

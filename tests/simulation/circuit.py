@@ -137,8 +137,8 @@ class Circuit:
 
 
 def outcome_of(error: BaseException | None, *, whole: bool, lasted: float) -> str:
-    """How an admitted call counts that has lasted so many seconds; `whole`: its answer, or its
-    final chunk, was there."""
+    """How an admitted call counts whose attempts lasted so many seconds together; `whole`: its answer,
+    or its final chunk, was there."""
     if error is None:
         return "success" if whole else "failure"
     if not isinstance(error, Exception):

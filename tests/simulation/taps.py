@@ -117,7 +117,8 @@ class AboveRetry(Tap):
         self._records.retries(call.request.model).call_ended(call, response, error)
         circuit = self._records.circuit(call.request.model)
         if circuit is not None:
-            lasted = asyncio.get_running_loop().time() - call.started
+            now = asyncio.get_running_loop().time()
+            lasted = sum((each.ended or now) - each.started for each in call.attempts)
             circuit.ended(call, outcome_of(error, whole=response is not None, lasted=lasted))
 
 

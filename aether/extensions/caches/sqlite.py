@@ -227,6 +227,10 @@ class SQLiteCache:
         """Read what the file says of itself, without a lock and without leaving a trace."""
         file = Path(self._path).absolute()
         try:
+            if file.exists() and not file.is_file():  # a pipe would be waited for
+                raise ConfigurationError(
+                    f"{self!r} is a folder, a pipe or a device. See that it is a file."
+                )
             if file.is_file() and not file.stat().st_size:
                 return
             address = f"{file.as_uri()}?mode=ro&immutable=1"

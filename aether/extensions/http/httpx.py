@@ -16,6 +16,7 @@ import ssl
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
+    Awaitable,
     Callable,
     Coroutine,
     Iterator,
@@ -30,6 +31,7 @@ from urllib.request import getproxies_environment
 from aether._optional import require
 from aether.errors import (
     AetherError,
+    ConfigurationError,
     InputError,
     ProtocolError,
     ProviderConnectionError,
@@ -44,6 +46,7 @@ from aether.extensions.http._wire import (
     check_request,
     closed_meanwhile,
     flatten,
+    proxy_for,
     read_body,
     reason_of,
     unusable_proxy,
@@ -329,14 +332,16 @@ def _make_client(
         verify=_certificates(),
     )
     proxies = getproxies_environment() if trust_env else {}
-    for scheme, proxy in proxies.items():
-        if scheme in ("http", "https", "all"):
-            check_proxy(proxy)
     try:
+        for scheme, proxy in proxies.items():
+            if scheme in ("http", "https", "all"):
+                check_proxy(proxy)
         # For its proxies: the certificates that the environment names hold in any case.
         client = make(trust_env=trust_env)
-    except ValueError:
-        raise unusable_proxy() from None
+    except (ConfigurationError, ValueError):
+        client = make(trust_env=False, event_hooks=_without(proxies, unusable_proxy))
+    except ImportError:
+        client = make(trust_env=False, event_hooks=_without(proxies, _no_socks))
     # Private, and a test watches them: there is no public way to the pools of a client.
     for transport in (
         getattr(client, "_transport", None),
@@ -347,6 +352,25 @@ def _make_client(
         if close is not None:
             pool._close_connections = functools.partial(_close_all, close)  # noqa: SLF001 - see above
     return client
+
+
+def _without(
+    proxies: dict[str, str], refusal: Callable[[], ConfigurationError]
+) -> dict[str, list[Callable[[httpx2.Request], Awaitable[None]]]]:
+    """What lets a client without proxies send only what is to go through none of them."""
+
+    async def refuse(request: httpx2.Request) -> None:
+        if proxy_for(str(request.url), proxies) is not None:
+            raise refusal()
+
+    return {"request": [refuse]}
+
+
+def _no_socks() -> ConfigurationError:
+    return ConfigurationError(
+        "The environment names a SOCKS proxy, and the package that httpx2 needs for one is not "
+        "installed. Install it with: pip install socksio. Or exempt this host with NO_PROXY."
+    )
 
 
 async def _close_all(

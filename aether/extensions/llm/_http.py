@@ -6,8 +6,8 @@ It must not know a protocol's bodies, nor which HTTP library sends them.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -270,7 +270,7 @@ def _limits(timeout: float | Timeout | None) -> Timeout:
         return timeout
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise ConfigurationError("timeout takes seconds, or a Timeout.")
-    if not (timeout > 0 and math.isfinite(timeout)):
+    if not 0 < timeout <= sys.float_info.max:
         raise ConfigurationError("timeout takes seconds above 0.")
     return Timeout(connect=DEFAULT_TIMEOUT.connect, read=float(timeout))
 

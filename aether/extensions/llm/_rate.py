@@ -72,7 +72,9 @@ class Bucket:
     def wait(self, need: float, ahead: float, now: float) -> float:
         """Seconds until so much can be taken, if so much else is taken before."""
         short = ahead + min(need, self.capacity) - self.level(now)
-        return short / self.rate if short > _ROUNDING * self.capacity else 0.0
+        if short <= _ROUNDING * self.capacity:
+            return 0.0
+        return short / self.rate if self.rate else math.inf  # the least of numbers, in a second
 
     def level(self, now: float) -> float:
         """What it holds now. A clock that went back costs no more than that time."""
@@ -83,7 +85,7 @@ class Bucket:
 
     def take(self, amount: float, now: float, *, instead_of: float = 0.0) -> None:
         """Take so much; or the difference, where another amount was taken before."""
-        most = LONGEST_DEBT * self.rate
+        most = max(self.capacity, LONGEST_DEBT * self.rate)  # what it can hold makes no debt
         taken = min(amount, most) - min(instead_of, most)
         self._level = min(self.level(now) - taken, self.capacity)
 
@@ -228,8 +230,7 @@ class Rate:
 
     def _is_forgotten(self, now: float) -> bool:
         """Whether the last refusal is so long ago that it counts no more."""
-        if now < self._refused_at:  # the clock went back
-            self._refused_at = now
+        self._refused_at = min(self._refused_at, now)  # later, where the clock went back
         if now - self._refused_at < FORGOTTEN:
             return False
         self._slowed = None

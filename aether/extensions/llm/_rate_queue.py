@@ -20,6 +20,8 @@ LONGEST_SLEEP = 3600.0
 """Seconds: who waits for longer looks again then."""
 SHORTEST_SLEEP = 0.001
 """Seconds: a clock that does not move is not asked all the time."""
+BEHIND_SLEEP = 0.1
+"""Seconds: who stands behind another, whose loop may be blocked, is woken when that one leaves."""
 
 
 class NoPlaceError(Exception):
@@ -108,13 +110,16 @@ class RateQueue:
             self._ahead.add(need)
             return place
 
-    async def wait(self, place: Place) -> int:
+    async def wait(self, place: Place, agreed: Callable[[], None] | None = None) -> int:
         """Wait until the call may start; the round in which it does. `NoPlaceError` as soon as it
         is known that this comes too late.
+
+        `agreed` is called when its turn has come, and raises where it is not to start any more:
+        then it takes nothing.
         """
         try:
             while True:
-                started, seconds = self._look(place)
+                started, seconds = self._look(place, agreed)
                 if started is not None:
                     return started
                 with suppress(TimeoutError):
@@ -163,7 +168,7 @@ class RateQueue:
         self._rate.take(need, now)
         return self._rate.round
 
-    def _look(self, place: Place) -> tuple[int | None, float]:
+    def _look(self, place: Place, agreed: Callable[[], None] | None) -> tuple[int | None, float]:
         """Start the call if it may; else how long to wait before looking again."""
         with self._guard:
             now = self._clock()
@@ -174,10 +179,14 @@ class RateQueue:
             if place.due is not None and now + seconds >= place.due:
                 raise NoPlaceError(round(before.requests), seconds, late=True)
             if head and not seconds:
+                if agreed is not None:
+                    agreed()
                 self._leave(place)
                 return self._take(place.need, now), 0.0
             if place.future.done():
                 place.future = place.loop.create_future()
+            if not head:
+                seconds = max(seconds, BEHIND_SLEEP)
             if place.due is not None:
                 seconds = min(seconds, place.due - now)
             return None, min(max(seconds, SHORTEST_SLEEP), LONGEST_SLEEP)

@@ -5,6 +5,7 @@ It must not know how the call is made, nor where prices come from.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -28,16 +29,21 @@ _log = logging.getLogger("aether.llm")
 
 
 class ReservedCall:
-    """One call with what is set aside for it: its `Reservation`."""
+    """One call with what is set aside for it: its `Reservation`.
+
+    It goes on with a context of its own, whose entries are the caller's: an outer layer may branch
+    off others meanwhile, which have to be held to the same budgets.
+    """
 
     __slots__ = (
+        "_attempts",
         "_clock",
         "_context",
         "_first_entry",
         "_hold",
         "_need",
         "_outer",
-        "_outer_budgets",
+        "_outer_context",
         "_output_tokens",
         "_prices",
         "_settling",
@@ -56,18 +62,21 @@ class ReservedCall:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self.request = request
-        self._context = context
+        self._outer_context = context
+        self._context = copy.copy(context)
+        self._first_entry = len(context.entries)
+        self._context.budgets = ()  # whatever is called in its place is held to them here
+        self.request = request.replace(context=self._context)
         self._hold = Hold(budgets)
         self._worst = worst
         self._prices: PriceSource | None = None
+        self._attempts = 1
+        """For how many it was set aside so far."""
         self._outer = context.reservation
-        self._outer_budgets = context.budgets
         self.held: Sequence[Budget] = budgets
         """Those that this layer, or one around it, holds the call to."""
         if isinstance(self._outer, ReservedCall):
             self.held = (*budgets, *self._outer.held)
-        self._first_entry = len(context.entries)
         self._clock = clock
         self._started = clock()
 
@@ -91,10 +100,9 @@ class ReservedCall:
         self._need = need
         self._output_tokens = output
         self._context.reservation = self
-        self._context.budgets = ()  # whatever is called in its place is held to them here
         if output < worst.output_tokens:
             self.request = self.request.replace(max_tokens=output)
-            _log.info("max_tokens is lowered to %d: a budget has no more left", output)
+            _log.warning("max_tokens is lowered to %d: a budget has no more left", output)
 
     def settle_by(self, prices: PriceSource | None) -> None:
         """Have what it uses priced by these."""
@@ -108,10 +116,16 @@ class ReservedCall:
         )
 
     def extend(self) -> bool:
-        """Settle the attempts that have ended, and set the same aside for one more."""
+        """Settle the attempts that have ended, and set the same aside for one more.
+
+        What is set aside for others stays, as they may be under way: no entry tells of them yet.
+        """
         need = self._need.plus(self._read_again())
-        if not self._hold.extend(self._settling.used(), need):
+        used = self._settling.used()
+        under_way = max(0, self._attempts - self._settling.attempts)
+        if not self._hold.extend(used, need, kept=self._need.times(under_way)):
             return False
+        self._attempts += 1
         return self._outer is None or self._outer.extend()
 
     def end(
@@ -121,9 +135,9 @@ class ReservedCall:
         characters: int = 0,
     ) -> None:
         """Settle it, whatever became of it."""
-        context = self._context
-        context.reservation, context.budgets = self._outer, self._outer_budgets
-        used = Used(self._need)  # if it cannot be said
+        context, outer = self._context, self._outer_context
+        context.reservation = None  # they hold each other
+        used = Used(self._hold.held)  # if it cannot be said
         try:
             account_for(
                 context,
@@ -139,6 +153,7 @@ class ReservedCall:
             used = self._settling.used()
         finally:
             self._hold.settle(used)
+            outer.accounted, outer.queued = context.accounted, context.queued
 
     def _needed(self, output_tokens: int) -> Amount:
         worst, prices = self._worst, self._prices
@@ -192,9 +207,9 @@ class ReservedCall:
                     "limit."
                 )
         if left.budget.account.held.requests:
-            advice += (
-                " Calls under way hold what they may use until they have ended, which is less with "
-                "a lower max_tokens."
+            advice = (
+                "Calls under way have the most that they may use set aside until they end. Make "
+                f"fewer at once, or give each a lower max_tokens. {advice}"
             )
         return BudgetExceededError(
             f"Not sent: {left.budget!r} {lack}. {advice}",

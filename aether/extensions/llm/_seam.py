@@ -16,12 +16,14 @@ __all__ = ["Beginning"]
 class Beginning:
     """What a stream's reader has got of an answer; true if there is something."""
 
-    __slots__ = ("_called", "_reasoning", "_space", "_texts")
+    __slots__ = ("_called", "_given", "_reasoning", "_space", "_texts")
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._reasoning: list[str] = []
         self._called = False
+        self._given = (0, 0)
+        """So many pieces of text and reasoning of it are what another goes on with."""
         self._space = ""
         """White space at the end of it, which the other may say again: it was not told of it."""
 
@@ -59,6 +61,7 @@ class Beginning:
         text = self.text
         begun = text.rstrip()  # a beginning that ends with white space is refused, by Anthropic
         self._space = text[len(begun) :]
+        self._given = (len(self._texts), len(self._reasoning))
         message = Message("assistant", begun)
         return request.replace(messages=(*request.messages, message), reasoning=None)
 
@@ -72,6 +75,17 @@ class Beginning:
             chunk = dataclasses.replace(chunk, text=text, response=response)
         self.add(chunk)
         return chunk
+
+    def begin_anew(self) -> StreamChunk:
+        """Whoever goes on with it says that his part is void: only what he was given is left of it.
+        Gives that, for a reader who drops all.
+        """
+        texts, reasoning = self._given
+        del self._texts[texts:], self._reasoning[reasoning:]
+        self._called = False
+        text = self.text
+        self._space = text[len(text.rstrip()) :]
+        return StreamChunk(text=text, reasoning="".join(self._reasoning) or None)
 
     def as_response(self, known: LLMResponse | None, *, model: str) -> LLMResponse:
         """It as an answer that is not whole; `known` is what its provider has told of it."""

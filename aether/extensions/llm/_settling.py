@@ -28,7 +28,16 @@ class Settling:
     `most_output`. An attempt whose price cannot be looked up is taken to have cost `most_usd`.
     """
 
-    __slots__ = ("_entries", "_model", "_most_output", "_most_usd", "_prices", "_provider", "_read")
+    __slots__ = (
+        "_entries",
+        "_model",
+        "_most_output",
+        "_most_usd",
+        "_prices",
+        "_provider",
+        "_read",
+        "attempts",
+    )
 
     def __init__(
         self,
@@ -42,6 +51,8 @@ class Settling:
     ) -> None:
         self._entries = entries
         self._read = len(entries)
+        self.attempts = 0
+        """How many have been read."""
         self._prices = prices
         self._provider = provider
         self._model = model
@@ -59,6 +70,7 @@ class Settling:
                 total.unpriced + used.unpriced,
             )
             self._read += 1
+            self.attempts += 1
         return total
 
     def _used_by(self, entry: LedgerEntry) -> Used:

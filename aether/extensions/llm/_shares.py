@@ -31,7 +31,7 @@ class Result:
     """What came of a call that several may wait for."""
 
     raw: object
-    """What the provider gave: a response, a final chunk, or anything at all. The first caller's."""
+    """What the provider gave: a response, or a stream's final chunk. The first caller's."""
     response: LLMResponse | None
     """To be copied for each of the others."""
     found: bool = False
@@ -45,7 +45,7 @@ def response_of(
     if result is None:
         return None  # it was a stream without an end
     if first and not result.found:
-        return cast(LLMResponse, result.raw)  # whatever it is: it is for others to judge
+        return cast(LLMResponse, result.raw)
     if result.response is None and isinstance(result.raw, StreamChunk):
         return None
     return _copy_of(result, request, alone=alone)

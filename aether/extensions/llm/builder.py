@@ -46,6 +46,8 @@ class Stack:
     """What was chosen for the provider that was built here, and where that came from."""
     given: LLMProvider | None = None
     """The provider that the user built."""
+    with_budget: bool = False
+    """Whether a layer for budgets stands inside of all that may avoid or multiply a call."""
 
 
 def build_stack(
@@ -62,7 +64,13 @@ def build_stack(
     line = _Line(registry, usage, settings, config)
     choice, provider = line.build(config)
     provider = compose(provider, _around(line, choice.name))
-    return Stack(choice.name, provider, usage, choice.without_key())
+    return Stack(
+        choice.name,
+        provider,
+        usage,
+        choice=choice.without_key(),
+        with_budget=settings.with_budget,
+    )
 
 
 def wrap_provider(
@@ -76,17 +84,18 @@ def wrap_provider(
         usage = tracking.usage
     line = _Line(registry, usage, settings, ProviderConfig())
     provider = compose(line.wrap(given), _around(line, None))
-    return Stack(None, provider, usage, given=given)
+    return Stack(None, provider, usage, given=given, with_budget=settings.with_budget)
 
 
 def wrap_run(stack: Stack, budgets: Sequence[Budget]) -> LLMProvider:
-    """The stack's provider, held to budgets of one run where it has no layer for them."""
-    if not budgets:
+    """The stack's provider, held to budgets of one run where it has no layer for them.
+
+    One that the user put into a stack by hand may stand where not all calls pass it.
+    """
+    if stack.with_budget or not budgets:
         return stack.provider
     from aether.extensions.llm.budget import BudgetProvider
 
-    if _find(stack.provider, BudgetProvider) is not None:
-        return stack.provider
     return BudgetProvider(stack.provider, provider=stack.name, prices=stack.usage.prices)
 
 

@@ -36,6 +36,7 @@ from aether.llm.caching import ResponseCache
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.deadline import Deadline
+from aether.llm.failures import check_response
 from aether.llm.messages import LLMRequest, LLMResponse, Message, StreamChunk
 from aether.llm.streaming import open_stream
 from aether.llm.wrapper import ProviderWrapper, layers_of, with_context
@@ -45,6 +46,7 @@ __all__ = ["CachingProvider", "identity_of"]
 _log = logging.getLogger("aether.llm")
 
 _MOST_TOLD = 100
+_WHO_ANSWERS = ("base_url", "api", "api_version", "model_source")
 
 
 class CachingProvider(ProviderWrapper):
@@ -167,6 +169,9 @@ class CachingProvider(ProviderWrapper):
             call.tell_attempts(error)
             raise
 
+    def settings(self) -> str:
+        return type(self.cache).__name__  # its repr may hold an address with a password
+
     def _key(self, request: LLMRequest) -> str | None:
         """The key of a request whose answer may be looked up and kept."""
         asked = None if request.context is None else request.context.cache
@@ -205,9 +210,9 @@ class CachingProvider(ProviderWrapper):
             return
         with _sent(call) as request:
             response = await self.inner.complete(request)
-        if isinstance(response, LLMResponse):
-            for chunk in replayed(response):
-                flight.add(chunk)
+        check_response(response, request, provider=self._provider)
+        for chunk in replayed(response):
+            flight.add(chunk)
         await self._settle(call, flight, response, response, None)
 
     async def _stream_inner(self, call: _Call, flight: _Flight) -> None:
@@ -298,13 +303,13 @@ class CachingProvider(ProviderWrapper):
 
 def identity_of(provider: LLMProvider) -> str:
     """What the provider at the centre of a stack says of who answers: its class, its endpoint (a
-    `base_url`), its protocol (`api`, `api_version`).
+    `base_url`), its protocol (`api`, `api_version`), its file (`model_source`).
 
-    One file may serve clients of several endpoints, where one name means several models.
+    One cache may serve clients of several of them, where one name means several models.
     """
     *_, centre = layers_of(provider)
     kind = type(centre)
-    told = (getattr(centre, name, None) for name in ("base_url", "api", "api_version"))
+    told = (getattr(centre, name, None) for name in _WHO_ANSWERS)
     return " ".join([f"{kind.__module__}.{kind.__qualname__}", *map(str, told)])
 
 

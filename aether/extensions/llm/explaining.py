@@ -122,6 +122,7 @@ def _settings(provider: object, choice: Choice | None) -> Iterator[Sequence[str]
         yield "api_key", choice.api_key.value or "not set", choice.api_key.source
         yield "base_url", _address(choice.base_url), choice.base_url.source
         yield "transport", choice.transport.value or "", choice.transport.source
+        yield "timeout", choice.timeout.value or "the provider's own", choice.timeout.source
     for name, value, source in config.call_settings():
         yield name, str(value), source
 

@@ -68,6 +68,7 @@ class Choice:
     api_key: Setting = field(repr=False)
     base_url: Setting
     transport: Setting
+    timeout: Setting
 
     def without_key(self) -> Choice:
         """The same, to be kept: of the key it says only whether there is one."""
@@ -94,6 +95,7 @@ def choose(config: ProviderConfig, registry: Registry) -> Choice:
         _given(config.api_key) | _first_set(metadata.get("api_key_env")),
         _given(config.base_url) | _first_set(metadata.get("base_url_env")),
         _transport(config, registry),
+        _given(None if config.timeout is None else str(config.timeout)),
     )
 
 
@@ -124,7 +126,11 @@ def _transport(config: ProviderConfig, registry: Registry) -> Setting:
     if given is not None:
         return Setting(given if isinstance(given, str) else type(given).__name__, ARGUMENT)
     name = environment.http_transport(lambda name: (HTTP, name) in registry)
-    return Setting(name, DEFAULT if name == environment.DEFAULT_TRANSPORT else "AETHER_HTTP")
+    asked = environment.environment("AETHER_HTTP")
+    if asked is None:
+        return Setting(name, DEFAULT)
+    used = asked == name
+    return Setting(name, "AETHER_HTTP" if used else "default, as AETHER_HTTP is not valid")
 
 
 def _given(value: str | None) -> Setting:

@@ -12,24 +12,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from aether.errors import (
     AetherError,
-    AuthenticationError,
-    BadRequestError,
-    CircuitOpenError,
     ClientClosedError,
     ConfigurationError,
     DeadlineExceededError,
-    NotFoundError,
-    OverloadedError,
-    PermissionDeniedError,
-    ProtocolError,
-    ProviderConnectionError,
     ProviderError,
-    QuotaExceededError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerError,
     StreamInterruptedError,
 )
+from aether.extensions.llm._blame import speaks_against_provider
 from aether.extensions.llm._branches import (
     Branch,
     close_all,
@@ -45,34 +34,9 @@ from aether.llm.policies import AfterContent, Fallbacks
 from aether.llm.streaming import open_stream
 from aether.llm.wrapper import ProviderWrapper, with_context
 
-__all__ = ["FallbackProvider", "speaks_against_provider"]
+__all__ = ["FallbackProvider"]
 
 _log = logging.getLogger("aether.llm")
-
-_CALLERS = (AuthenticationError, BadRequestError, NotFoundError, PermissionDeniedError)
-_PROVIDERS = (
-    OverloadedError,
-    ProtocolError,
-    ProviderConnectionError,
-    QuotaExceededError,
-    RateLimitError,
-    RequestTimeoutError,
-    ServerError,
-    StreamInterruptedError,
-)
-
-
-def speaks_against_provider(error: AetherError) -> bool:
-    """Whether another provider may do better: the rule of a `FallbackProvider` without `on`."""
-    if isinstance(error, StreamInterruptedError) and isinstance(error.__cause__, ProviderError):
-        error = error.__cause__  # what broke it off
-    if not isinstance(error, ProviderError):
-        return isinstance(error, CircuitOpenError)
-    if isinstance(error, _CALLERS):
-        return False
-    status = error.status
-    refused = status is not None and 400 <= status < 500 and not error.retryable
-    return isinstance(error, _PROVIDERS) or not refused
 
 
 class FallbackProvider(ProviderWrapper):
@@ -106,6 +70,9 @@ class FallbackProvider(ProviderWrapper):
       final response has the whole text, and the tokens of the last call: those of the first are in
       the ledger. An answer with a schema, with a forced tool or of which a tool call or nothing but
       reasoning has come is not continued. Where nobody can go on, it is as with `raise`.
+
+    One of the providers may fall back itself, and begin its answer anew: then its own part alone is
+    void, and the chunk that says so has as its text what the provider was to go on with.
 
     If no other can take over, the error is that of the last one, if it is a provider's, else that
     of the stream that broke; its `partial` is what the reader has got.
@@ -142,8 +109,9 @@ class FallbackProvider(ProviderWrapper):
                 if not call.passes_on(error):
                     raise call.final(error)  # noqa: B904 - it has its cause
             else:
+                told = call.told(response)
                 call.end(answer=response)
-                return call.told(response)
+                return told
 
     async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
         call = self._begin(request)
@@ -212,8 +180,8 @@ class _Call:
         """Whether what is coming goes on with what another provider has begun."""
         self.broken: AetherError | None = None
         """How the stream broke off of which the reader has a part, until another takes over."""
-        self._told_broken = 0
-        """Where it stands among the failures."""
+        self._broken_place = 0
+        """At which place the failure of that one stands among the failures."""
 
     def ask_next(self) -> None:
         """Make the call of the provider whose turn it is."""
@@ -235,8 +203,10 @@ class _Call:
             self._context.entries += self.branch.context.entries
 
     def told(self, response: LLMResponse) -> LLMResponse:
-        """The response that the caller gets, when its call has ended."""
-        before = self._attempts() - self.branch.attempts if self._place else 0
+        """The response that the caller gets, with the attempts of those who were asked before: of
+        the ledger, in which those of its own call are when that has ended.
+        """
+        before = self._attempts() if self._place else 0
         if not before:
             return response
         return response.model_copy(update={"attempts": before + response.attempts})
@@ -251,19 +221,22 @@ class _Call:
 
     def passed_on(self, chunk: StreamChunk) -> StreamChunk:
         """The chunk as the reader gets it."""
+        if chunk.response is not None:
+            check_response(chunk.response, self.sent)
         self.branch.see(chunk)
+        # The provider may fall back itself: its answer begins anew, but not what it goes on with.
+        kept = self._shown.begin_anew() if chunk.restart else None
         if self._resumed:
             chunk = self._shown.joined(chunk)
             if chunk.has_content or chunk.is_final:
                 self.broken = None
         elif chunk.has_content:
             self._shown.add(chunk)
-        if self._place and chunk.response is not None:
-            before = self._attempts()  # this provider's are not among them yet
-            attempts = before + chunk.response.attempts
-            response = chunk.response.model_copy(update={"attempts": attempts})
-            chunk = dataclasses.replace(chunk, response=response)
-        return chunk
+        if kept is not None and kept.has_content:
+            reasoning = f"{kept.reasoning or ''}{chunk.reasoning or ''}" or None
+            chunk = dataclasses.replace(chunk, text=kept.text + chunk.text, reasoning=reasoning)
+        told = None if chunk.response is None else self.told(chunk.response)
+        return chunk if told is chunk.response else dataclasses.replace(chunk, response=told)
 
     def check_ended(self) -> None:
         if not self.branch.is_whole:
@@ -284,7 +257,7 @@ class _Call:
         self._context.accounted = True
         if self._shown and self.broken is None:
             self.broken = self._with_partial(judged)
-            self._told_broken = len(self._failures)
+            self._broken_place = len(self._failures)
         self._failures.append(told_failure(self.branch.provider, judged))
         _log.info("another provider is asked, after %s", type(judged).__name__)
         self._place = following
@@ -296,7 +269,7 @@ class _Call:
         failures = self._failures.copy()
         broken = self.broken
         if broken is not None and not isinstance(error, ProviderError):
-            failures[self._told_broken :] = failures[self._told_broken + 1 :]
+            failures[self._broken_place :] = failures[self._broken_place + 1 :]
             failures.append(told_failure(self.branch.provider, error))
             note(broken, f"No other could answer: {'; '.join(failures)}")
             error = broken

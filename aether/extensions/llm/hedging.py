@@ -5,10 +5,7 @@ It must not know why an answer is late, what it costs, nor what its providers ar
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
@@ -19,18 +16,18 @@ from aether.errors import (
     BudgetExceededError,
     CircuitOpenError,
     ConfigurationError,
+    ProviderError,
     StreamInterruptedError,
 )
 from aether.extensions.llm._branches import (
     Branch,
     close_all,
     for_another_provider,
-    note,
     told_failure,
 )
+from aether.extensions.llm._hedged_call import HedgedCall
 from aether.extensions.llm._lateness import Latencies, Share
 from aether.extensions.llm._racing import CallLater, Race
-from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.failures import check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
@@ -70,8 +67,8 @@ class HedgingProvider(ProviderWrapper):
 
     Both calls count: each goes through its whole stack, which takes from a budget and asks a
     breaker, and each has its attempts in the call's ledger, those of the answer last. Where a
-    budget or a breaker refuses the second, there is none. `attempts` of the response counts those
-    of both.
+    budget or a breaker refuses the second, there is none. `attempts` of the response and of the
+    error counts those of both.
 
     The first call runs as if it were alone, in the task of its caller, and the second in one of its
     own. Cancelling the call, or leaving its stream, ends both at once. `clock` is monotonic, in
@@ -117,6 +114,9 @@ class HedgingProvider(ProviderWrapper):
             call.came()
             await race.stop()
             response = call.told(response)
+        except ProviderError as error:
+            call.count_attempts(error)
+            raise
         finally:
             await _finish(call, race)
         return response
@@ -154,6 +154,9 @@ class HedgingProvider(ProviderWrapper):
                     yield call.passed_on(item)
                     item = await race.next_item()
                 call.check_second()
+        except ProviderError as error:
+            call.count_attempts(error)
+            raise
         finally:
             await _finish(call, race)
 
@@ -166,9 +169,9 @@ class HedgingProvider(ProviderWrapper):
     async def aclose(self) -> None:
         await close_all((self.inner,) if self.other is None else (self.inner, self.other))
 
-    def _begin(self, request: LLMRequest, *, streamed: bool) -> _Call:
+    def _begin(self, request: LLMRequest, *, streamed: bool) -> HedgedCall:
         request, context = with_context(request)
-        call = _Call(request, context, Branch(self.inner, context, self._clock), self._clock)
+        call = HedgedCall(request, context, Branch(self.inner, context, self._clock), self._clock)
         allowed = self._share.count_call()
         after = self._hedge.after
         if after is None:
@@ -179,11 +182,11 @@ class HedgingProvider(ProviderWrapper):
         return call
 
     def _race(
-        self, call: _Call, second: Callable[[_Call, Race[T]], Coroutine[Any, Any, None]]
+        self, call: HedgedCall, second: Callable[[HedgedCall, Race[T]], Coroutine[Any, Any, None]]
     ) -> Race[T]:
         return Race(partial(second, call), after=call.after or 0.0, call_later=self._call_later)
 
-    async def _answer_first(self, call: _Call, race: Race[LLMResponse]) -> LLMResponse | None:
+    async def _answer_first(self, call: HedgedCall, race: Race[LLMResponse]) -> LLMResponse | None:
         """The first one's answer; `None` if it has failed, or the second has one."""
         try:
             async with race:
@@ -199,7 +202,7 @@ class HedgingProvider(ProviderWrapper):
         return response
 
     async def _stream_first(
-        self, call: _Call, race: Race[StreamChunk], chunks: AsyncIterator[StreamChunk]
+        self, call: HedgedCall, race: Race[StreamChunk], chunks: AsyncIterator[StreamChunk]
     ) -> Iterable[StreamChunk] | None:
         """The first one's chunks up to its content; `None` as above."""
         try:
@@ -212,7 +215,7 @@ class HedgingProvider(ProviderWrapper):
             call.failure = error
             return None
 
-    async def _answer_second(self, call: _Call, race: Race[LLMResponse]) -> None:
+    async def _answer_second(self, call: HedgedCall, race: Race[LLMResponse]) -> None:
         second = self._set_out(call)
         if second is None:
             return
@@ -226,7 +229,7 @@ class HedgingProvider(ProviderWrapper):
         race.overtake()
         await race.hand_over(response)
 
-    async def _stream_second(self, call: _Call, race: Race[StreamChunk]) -> None:
+    async def _stream_second(self, call: HedgedCall, race: Race[StreamChunk]) -> None:
         second = self._set_out(call)
         if second is None:
             return
@@ -244,7 +247,7 @@ class HedgingProvider(ProviderWrapper):
             raise
         second.end(call.sent)
 
-    def _set_out(self, call: _Call) -> Branch | None:
+    def _set_out(self, call: HedgedCall) -> Branch | None:
         """The first is late: begin the second call, if there is to be one."""
         least = 0.0 if call.latencies is None else call.latencies.least()
         if call.time_left() <= least or not self._share.take():
@@ -262,7 +265,7 @@ class HedgingProvider(ProviderWrapper):
         call.second = Branch(self.other or self.inner, context, self._clock)
         return call.second
 
-    def _end_second(self, call: _Call, error: BaseException) -> None:
+    def _end_second(self, call: HedgedCall, error: BaseException) -> None:
         second = call.second
         if second is None:
             return
@@ -273,7 +276,7 @@ class HedgingProvider(ProviderWrapper):
         elif isinstance(error, Exception):
             _log.warning("the second call of a late one failed: %s", type(error).__name__)
 
-    async def _second_instead(self, call: _Call, race: Race[T]) -> T:
+    async def _second_instead(self, call: HedgedCall, race: Race[T]) -> T:
         """What the second has, where the first has nothing; if that is nothing, too, the first
         one's error is raised.
         """
@@ -296,96 +299,7 @@ class HedgingProvider(ProviderWrapper):
             del failure  # else it would hold this frame, and the frame it
 
 
-class _Call:
-    """One call, and what is known of the two that are made for it."""
-
-    def __init__(
-        self, request: LLMRequest, context: CallContext, first: Branch, clock: Callable[[], float]
-    ) -> None:
-        self.request = request
-        self.context = context
-        self.first = first
-        """It stands in the caller's own context."""
-        self.second: Branch | None = None
-        """Since it was made."""
-        self.sent = request
-        """What the second is sent."""
-        self.after: float | None = None
-        """The seconds after which the call is late; `None`: it is not made twice."""
-        self.latencies: Latencies | None = None
-        """Where it is noted how long it takes, if that is noted."""
-        self.reservation = context.reservation  # an inner layer puts its own in its place
-        self.failure: Exception | None = None
-        """How the first has failed."""
-        self.refused = False
-        """Whether a budget or a breaker did not let the second through."""
-        self.second_won = False
-        self._place = len(context.entries)
-        self._clock = clock
-        self._started = clock()
-
-    def time_left(self) -> float:
-        deadline = self.context.deadline
-        return math.inf if deadline is None else deadline - self._clock()
-
-    def came(self) -> None:
-        """The first content has come, or the answer."""
-        if self.latencies is not None:
-            self.latencies.add(self._clock() - self._started)
-            self.latencies = None
-
-    def end_first(
-        self,
-        error: BaseException | None = None,
-        *,
-        answer: LLMResponse | None = None,
-        lost: bool = False,
-    ) -> None:
-        """The first has ended. Whoever is outside keeps the ledger of a call that is alone."""
-        if self.second is not None:
-            if lost and isinstance(error, TimeoutError):
-                error = asyncio.CancelledError()
-            self.first.end(self.request, answer=answer, error=error)
-
-    def check_second(self) -> None:
-        """Refuse an end of the second one's stream that is none."""
-        if self.second is None or not self.second.is_whole:
-            raise StreamInterruptedError(
-                "The provider's stream ended without its final chunk: the answer is not complete.",
-                model=self.sent.model,
-                kind="truncated",
-            )
-
-    def note_second(self, told: str) -> None:
-        if self.failure is not None:
-            note(self.failure, f"A second call failed, too: {told}")
-
-    def settle(self) -> None:
-        """Both have ended: put the second one's attempts into the ledger, before or behind those of
-        the first, so that those of the answer are last.
-        """
-        self.failure = None  # it holds frames that hold this
-        if self.second is not None:
-            entries = self.context.entries
-            place = len(entries) if self.second_won else self._place
-            entries[place:place] = self.second.context.entries
-
-    def told(self, response: LLMResponse) -> LLMResponse:
-        """The response that the caller gets, with the attempts of the one that has lost."""
-        if self.second is None:
-            return response
-        others = self.first.attempts if self.second_won else self.second.attempts
-        if not others:
-            return response
-        return response.model_copy(update={"attempts": response.attempts + others})
-
-    def passed_on(self, chunk: StreamChunk) -> StreamChunk:
-        """The chunk that the reader gets."""
-        told = None if chunk.response is None else self.told(chunk.response)
-        return chunk if told is chunk.response else dataclasses.replace(chunk, response=told)
-
-
-async def _finish(call: _Call, race: Race[Any]) -> None:
+async def _finish(call: HedgedCall, race: Race[Any]) -> None:
     try:
         await race.stop()
     finally:

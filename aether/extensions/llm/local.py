@@ -65,6 +65,9 @@ class LocalProvider:
         self._reference = default_model or config.local_model()
         model = find_model(self._reference, path=model_path)
         self.default_model = model.name
+        source = model.source
+        self.model_source = str(source.absolute() if isinstance(source, Path) else source)
+        """The model's file, or where it is on the hub: files of one name may be several models."""
         self._engine = Engine(
             model, n_ctx=n_ctx, n_parallel=n_parallel, n_threads=n_threads, progress=progress
         )

@@ -53,7 +53,8 @@ class RateLimitingProvider(ProviderWrapper):
       `DeadlineExceededError` for one whose deadline comes before its turn. Nothing was sent then:
       `attempts` is 0, `kind` is `local` or `deadline`, and the ledger has no entry.
 
-    A stream counts when it starts, and holds nothing while it runs. Cancelling a call that waits
+    A call whose circuit has opened while it waited is not started, and takes nothing. A stream
+    counts when it starts, and holds nothing while it runs. Cancelling a call that waits
     ends its wait at once, and those behind it move up. Event loops and threads may share it.
 
     `provider` is the name for messages; `clock` is monotonic, in seconds, as is `context.deadline`;
@@ -78,6 +79,7 @@ class RateLimitingProvider(ProviderWrapper):
                 f"not {type(limit).__name__}"
             )
         self._provider = provider
+        self._limit = limit
         self._clock = clock
 
         def queue(_: str | None) -> RateQueue:
@@ -89,6 +91,13 @@ class RateLimitingProvider(ProviderWrapper):
     def waiting(self, model: str | None = None) -> int:
         """How many calls to `model` wait."""
         return self._queues[model or self.default_model].waiting
+
+    def settings(self) -> str:
+        limit = self._limit
+        named = (("requests", limit.requests_per_minute), ("tokens", limit.tokens_per_minute))
+        figures = [f"{figure:.15g} {name}" for name, figure in named if figure is not None]
+        allowed = f"{' and '.join(figures)} a minute" if figures else "what the provider says"
+        return f"{allowed}; at most {limit.max_waiting} calls wait"
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         call = await self._start(request)
@@ -126,8 +135,12 @@ class RateLimitingProvider(ProviderWrapper):
             started = queue.start(need, context.deadline)
             if isinstance(started, Place):
                 began = self._clock()
-                started = await queue.wait(started)
-                context.waited += self._clock() - began
+                admission = context.admission
+                agreed = None if admission is None else admission.check
+                try:
+                    started = await queue.wait(started, agreed)
+                finally:
+                    context.waited += self._clock() - began
         except NoPlaceError as refusal:
             raise self._refusal(refusal, request) from None
         context.queued = False

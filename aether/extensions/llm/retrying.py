@@ -186,8 +186,10 @@ class RetryingProvider(ProviderWrapper):
         try:
             if call.delay is not None or call.pace.closed_until:
                 began = self._clock()
-                await self._wait(call)
-                call.context.waited += self._clock() - began
+                try:
+                    await self._wait(call)
+                finally:
+                    call.context.waited += self._clock() - began
             call.deadline.check()
             if admission is not None:
                 admission.check()

@@ -48,7 +48,7 @@ class Settings:
         A call's own may be put around a stack, but not around what may avoid or multiply it.
         """
         wanting = (self.budget, self.cache, self.fallbacks, self.hedge)
-        return any(setting is not None for setting in wanting)
+        return bool(self.layers) or any(setting is not None for setting in wanting)
 
 
 def read_settings(

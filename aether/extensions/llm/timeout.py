@@ -61,6 +61,10 @@ class TimeoutProvider(ProviderWrapper):
         self._clock = clock
         self._timeout = timeout
 
+    def settings(self) -> str:
+        named = (("first content", self._first_content), ("stall", self._stall))
+        return ", ".join(f"{name} {limit:g} s" for name, limit in named if limit is not None)
+
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         if self._first_content is None:
             return await self.inner.complete(request)
