@@ -100,4 +100,8 @@ class _Limited(AsyncIterator[T]):
 
 
 def _time_is_up() -> DeadlineExceededError:
-    return DeadlineExceededError("The call's deadline has come.", kind="deadline", attempts=0)
+    return DeadlineExceededError(
+        "The call's deadline has come. Allow it more time (timeout=), or ask for less.",
+        kind="deadline",
+        attempts=0,
+    )

@@ -15,6 +15,7 @@ from aether.extensions.llm._wire import large_json
 from aether.extensions.llm._wire.large_json import ReadDocument, read_in_turns
 
 LEAVES = (
+    *(',\\[{"]}:' * 3, "\\," * 9, "]" * 9),
     *(1, -2.5, 1e300, 10**30, True, None, float("nan"), float("-inf"), ""),
     *("a word", "x" * 60, '\n"\\/' * 5, "\N{LATIN SMALL LETTER E WITH ACUTE}\N{GRINNING FACE}" * 7),
 )
@@ -90,6 +91,10 @@ async def test_any_document_reads_as_it_would_whole(
         b"   " * 20,
         b"[]",
         b"[ \n]" + b" " * 50,
+        b"[" + b" " * 50 + b"]",
+        b"{" + b" " * 50 + b"}",
+        b"[1," + b" " * 50 + b"]",
+        b"[" + b" " * 50 + b",]",
         b"[1,]",
         b"[,1]",
         b'["%b",,1]' % (b"x" * 50),
@@ -100,6 +105,10 @@ async def test_any_document_reads_as_it_would_whole(
         b'{"%b" 1}' % (b"x" * 50),
         b'{1: "%b"}' % (b"x" * 50),
         b'{"a": 1, "a": 2, "b": "%b", "a": 3}' % (b"x" * 50),
+        b'{"a": 1, "a": "%b"}' % (b"x" * 50),
+        b'{"a": "%b", "a": 1}' % (b"x" * 50),
+        b"[" * 200 + b'"%b"' % (b"x" * 50) + b"]" * 200,
+        b"[" * 201 + b'"%b"' % (b"x" * 50) + b"]" * 201,
         b'"%b"' % (b"x" * 50),
         b'"%b' % (b"x" * 50),
         b'"%b\\' % (b"x" * 50),
@@ -139,15 +148,16 @@ async def test_the_loop_has_its_turns_and_a_cancellation_ends_it() -> None:
 
 
 @pytest.mark.parametrize("piece", [7, 1 << 20])
+@pytest.mark.parametrize("member", [b"[],", b"{},", b"1,1,"])
 async def test_too_many_values_are_refused_before_any_of_them_is_read(
-    piece: int, monkeypatch: pytest.MonkeyPatch
+    member: bytes, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(large_json, "MAX_VALUES", 20_000)
     monkeypatch.setattr(large_json, "_COUNTED_PIECE", piece)
-    fits = b"[" + b"[]," * 9_999 + b"1]"
+    fits = b"[" + member * 9_999 + b"1]"
     assert isinstance(await read_in_turns(fits), ReadDocument)
     with pytest.raises(ProtocolError, match="more than 20000 values") as caught:
-        await read_in_turns(b"no JSON" + fits.replace(b"1", b"[],1"))
+        await read_in_turns(b"no JSON" + fits[:-1] + b",1,1]")
     assert caught.value.kind == "size"
 
 
@@ -169,4 +179,11 @@ async def test_what_is_no_json_keeps_its_beginning_for_an_error() -> None:
     assert read.startswith(b"<html>")
     assert len(read) < 100_000
     with pytest.raises(ValueError, match="expected"):
+        from_json(read)
+
+
+async def test_what_begins_as_json_and_goes_on_as_none_is_none() -> None:
+    read = await read_in_turns(b"{}" + b" " * 300_000 + b"x")
+    assert not isinstance(read, ReadDocument)
+    with pytest.raises(ValueError, match="trailing"):
         from_json(read)

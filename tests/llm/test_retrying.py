@@ -352,7 +352,7 @@ class TestDeadline:
         assert deadline.left() == 1.5
         clock.now += 1.5
         with pytest.raises(
-            RequestTimeoutError, match=r"^The call's deadline has come\.$"
+            RequestTimeoutError, match=r"^The call's deadline has come\. Allow it more time"
         ) as caught:
             deadline.check()
         assert caught.value.kind == "deadline"

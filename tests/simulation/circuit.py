@@ -137,7 +137,7 @@ class Circuit:
 
 
 def outcome_of(error: BaseException | None, *, whole: bool, lasted: float) -> str:
-    """How an admitted call counts whose attempts lasted so many seconds together; `whole`: its answer,
+    """How an admitted call counts whose attempts lasted so many seconds; `whole`: its answer,
     or its final chunk, was there."""
     if error is None:
         return "success" if whole else "failure"

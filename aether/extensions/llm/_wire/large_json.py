@@ -141,6 +141,8 @@ class _Reading:
             else:
                 key: Any = None
                 at = yield from self._skip_blanks(at)
+                if first and data[at : at + 1] == closing:
+                    return members, at + 1
                 if is_object:
                     key, at = yield from self._read_key(at)
                 value, at = yield from self._read(at, depth + 1)
