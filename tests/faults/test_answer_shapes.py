@@ -137,17 +137,20 @@ async def test_of_two_ends_one_counts(protocol: str, transport: str, aftermath: 
 @pytest.mark.row("S17")
 @each_transport
 @both_ways
+@pytest.mark.parametrize("place", [0, 1])
 @pytest.mark.parametrize("protocol", ["openai", "gemini"])
 async def test_of_several_answers_the_first_is_the_one(
-    protocol: str, transport: str, way: Way, aftermath: Aftermath
+    protocol: str, place: int, transport: str, way: Way, aftermath: Aftermath
 ) -> None:
+    """The one with the first index, wherever it stands."""
+
     def add_another(value: Any) -> None:
         answers = value.get("choices") or value.get("candidates")
         if answers:
             another = json.loads(
                 json.dumps(answers[0]).replace("Hell", "No. ").replace("here", "x")
             )
-            answers.append({**another, "index": 1})
+            answers.insert(place, {**another, "index": 1})
 
     async with (
         FaultServer(with_json(add_another)) as server,

@@ -65,8 +65,8 @@ ROWS: list[Row] = [
         "S11",
         "An event or a document without end",
         "A `ProtocolError` at 16 MiB or 20,000 lines of an event, at 64 MiB of a document, and at "
-        "four million values, or 2,048 calls, items or parts, of either. Meanwhile the rest of "
-        "the loop has its turns: up to a million values, no step takes 50 ms of CPU.",
+        "four million values, or 2,048 calls or parts, of either. Up to a million values no step "
+        "of the loop takes 50 ms of CPU.",
     ),
     Row(
         "S12",

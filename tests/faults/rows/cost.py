@@ -47,10 +47,8 @@ ROWS: list[Row] = [
     Row(
         "B7",
         "A budget's limit is reached while many calls are under way, and some of them fail",
-        "Before a call the most that it can use is set aside, so that all of them together never "
-        "spend more than the limit; where less is left, `max_tokens` is lowered, or the call is a "
-        "`BudgetExceededError` that says what is left, and nothing is sent. However a call ends, "
-        "what it has not used is given back; what an unknown outcome may have used besides is in "
-        "`uncertain_usd`.",
+        "The most that a call can use is set aside before it; where less is left, `max_tokens` is "
+        "lowered, or nothing is sent (`BudgetExceededError`). However it ends, what it has not used "
+        "is given back.",
     ),
 ]

@@ -121,6 +121,6 @@ ROWS: list[Row] = [
         "N20",
         "Proxies in the environment, right or wrong",
         "They are used, and get their password but, over TLS, no key. A wrong one is an error "
-        "that does not show the password.",
+        "that does not show the password, but for hosts that `NO_PROXY` exempts.",
     ),
 ]
