@@ -68,7 +68,7 @@ def build_stack(
         choice.name,
         provider,
         usage,
-        choice=choice.without_key(),
+        choice=choice.without_secrets(),
         with_budget=settings.with_budget,
     )
 

@@ -6,12 +6,13 @@ It must not know how a layer works: each says itself how it is set.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit
 
 from aether import config
 from aether.extensions.llm.factory import Choice, Setting
 from aether.extensions.llm.settings import Settings
+from aether.http.contracts import KIND as HTTP
 from aether.llm.wrapper import describe, layers_of
+from aether.registry import default_registry
 
 __all__ = ["explain"]
 
@@ -120,20 +121,24 @@ def _settings(provider: object, choice: Choice | None) -> Iterator[Sequence[str]
         model = choice.model.value or getattr(provider, "default_model", None)
         yield "model", str(model or "none"), choice.model.source
         yield "api_key", choice.api_key.value or "not set", choice.api_key.source
-        yield "base_url", _address(choice.base_url), choice.base_url.source
-        yield "transport", choice.transport.value or "", choice.transport.source
+        yield "base_url", choice.base_url.value or "the provider's own", choice.base_url.source
+        transport = _transport(choice.transport)
+        yield "transport", str(transport.value), transport.source
         yield "timeout", choice.timeout.value or "the provider's own", choice.timeout.source
     for name, value, source in config.call_settings():
         yield name, str(value), source
 
 
-def _address(base_url: Setting) -> str:
-    """Without what may be secret in it: a name and password, and a query."""
-    if base_url.value is None:
-        return "the provider's own"
-    parts = urlsplit(base_url.value)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="", fragment="").geturl()
+def _transport(given: Setting) -> Setting:
+    """The one that was given; else what the environment says, which is read when it is needed."""
+    if given.value is not None:
+        return given
+    asked = config.environment("AETHER_HTTP")
+    used = config.http_transport(lambda name: (HTTP, name) in default_registry)
+    if asked is None:
+        return Setting(used, given.source)
+    is_known = asked == used
+    return Setting(used, "AETHER_HTTP" if is_known else "default, as AETHER_HTTP is not valid")
 
 
 def _table(rows: Iterator[Sequence[str]]) -> list[str]:

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 from aether import config as environment
 from aether.config import ProviderConfig
 from aether.errors import ConfigurationError
 from aether.extensions.llm.registry import KIND
-from aether.http.contracts import KIND as HTTP
 from aether.http.finding import transport_maker
 from aether.llm.contracts import LLMProvider
 from aether.registry import Registry, default_registry
@@ -70,10 +70,19 @@ class Choice:
     transport: Setting
     timeout: Setting
 
-    def without_key(self) -> Choice:
-        """The same, to be kept: of the key it says only whether there is one."""
-        told = None if self.api_key.value is None else "set"
-        return replace(self, api_key=Setting(told, self.api_key.source))
+    def without_secrets(self) -> Choice:
+        """The same, to be kept and shown: of the key it says only whether there is one, and of the
+        address nothing that stands before the host or behind the path.
+        """
+        key = None if self.api_key.value is None else "set"
+        address = self.base_url.value
+        if address is not None:
+            address = _without_secrets(address)
+        return replace(
+            self,
+            api_key=Setting(key, self.api_key.source),
+            base_url=Setting(address, self.base_url.source),
+        )
 
     @property
     def name(self) -> str:
@@ -94,7 +103,7 @@ def choose(config: ProviderConfig, registry: Registry) -> Choice:
         model | _first_set(metadata.get("model_env")),
         _given(config.api_key) | _first_set(metadata.get("api_key_env")),
         _given(config.base_url) | _first_set(metadata.get("base_url_env")),
-        _transport(config, registry),
+        _given_transport(config.transport),
         _given(None if config.timeout is None else str(config.timeout)),
     )
 
@@ -114,23 +123,27 @@ def _choose_provider(config: ProviderConfig, registry: Registry) -> tuple[Settin
         if named is None:
             _hint_at(reference, registry)
         if provider.value is None:
-            provider = Setting(named, "AETHER_MODEL") | _provider_name()
+            provider = Setting(named, "AETHER_MODEL")
             model |= Setting(referred, "AETHER_MODEL")
         elif named == provider.value:
             model |= Setting(referred, "AETHER_MODEL")
-    return provider | _provider_name(), model
+    if provider.value is None:
+        provider = _provider_name()
+    return provider, model
 
 
-def _transport(config: ProviderConfig, registry: Registry) -> Setting:
-    given = config.transport
-    if given is not None:
-        return Setting(given if isinstance(given, str) else type(given).__name__, ARGUMENT)
-    name = environment.http_transport(lambda name: (HTTP, name) in registry)
-    asked = environment.environment("AETHER_HTTP")
-    if asked is None:
-        return Setting(name, DEFAULT)
-    used = asked == name
-    return Setting(name, "AETHER_HTTP" if used else "default, as AETHER_HTTP is not valid")
+def _without_secrets(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # somebody's provider takes what is none
+        return "set"
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="", fragment="").geturl()
+
+
+def _given_transport(transport: object) -> Setting:
+    named = transport if isinstance(transport, str | None) else type(transport).__name__
+    return _given(named)
 
 
 def _given(value: str | None) -> Setting:
@@ -138,8 +151,10 @@ def _given(value: str | None) -> Setting:
 
 
 def _provider_name() -> Setting:
-    is_set = environment.environment("LLM_PROVIDER") is not None
-    return Setting(environment.provider_name(), "LLM_PROVIDER" if is_set else DEFAULT)
+    name = environment.environment("LLM_PROVIDER")
+    if name is None:
+        return Setting(environment.DEFAULT_PROVIDER, DEFAULT)
+    return Setting(name, "LLM_PROVIDER")
 
 
 def _hint_at(reference: str, registry: Registry) -> None:

@@ -48,7 +48,7 @@ ROWS: list[Row] = [
         "B7",
         "A budget's limit is reached while many calls are under way, and some of them fail",
         "The most that a call can use is set aside before it; where less is left, `max_tokens` is "
-        "lowered, or nothing is sent (`BudgetExceededError`). However it ends, what it has not used "
-        "is given back.",
+        "lowered, or nothing is sent (`BudgetExceededError`). However it ends, what it has not "
+        "used is given back.",
     ),
 ]
