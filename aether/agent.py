@@ -20,6 +20,7 @@ from aether.engine.delegation import next_depth
 from aether.engine.options import CallOptions, as_messages
 from aether.engine.run import Run
 from aether.errors import ConfigurationError
+from aether.llm.budget import checked_budget
 from aether.llm.messages import LLMResponse, Message, StreamChunk, StructuredChunk
 from aether.llm.scope import current_scope
 from aether.llm.streaming import OwnedStream, text_of
@@ -100,7 +101,7 @@ class Agent:
         self.tools = tuple(tools)
         self.model = model
         self.client = client
-        self.budget = budget
+        self.budget = checked_budget(budget)
         self._defaults: CallOptions = {
             "temperature": temperature,
             "max_tokens": max_tokens,

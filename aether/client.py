@@ -21,8 +21,9 @@ from aether.events import EventBus
 from aether.extensions.llm.builder import Stack, build_stack, wrap_provider, wrap_run
 from aether.extensions.llm.cost_tracking import Usage
 from aether.extensions.llm.factory import options_taken, split_model
-from aether.extensions.llm.settings import checked_budget, read_settings
+from aether.extensions.llm.settings import read_settings
 from aether.llm.ask import set_client_factory
+from aether.llm.budget import checked_budget
 from aether.llm.contracts import Layer, LLMProvider
 from aether.llm.messages import (
     LLMResponse,
@@ -324,7 +325,11 @@ class Aether:
         from aether.extensions.llm.explaining import explain
 
         text = explain(
-            self.provider, self._settings, choice=self._stack.choice, given=self._stack.given
+            self.provider,
+            self._settings,
+            choice=self._stack.choice,
+            others=self._stack.others,
+            given=self._stack.given,
         )
         sys.stdout.write(f"{text}\n")
         return text

@@ -280,6 +280,9 @@ class SyncAether:
     ) -> Estimate:
         return self._thread.run(self._client.estimate(prompt, output=output, **options))
 
+    def explain(self) -> str:
+        return self._client.explain()
+
     def session(
         self, session_id: str, system: str | None = None, *, budget: Budget | None = None
     ) -> SyncSession:

@@ -17,6 +17,7 @@ from aether.engine.context import RunContext
 from aether.engine.output import OutputType, output_type
 from aether.errors import InputError
 from aether.events import EventBus
+from aether.llm.budget import checked_budget
 from aether.llm.data import problems_in
 from aether.llm.deadline import deadline_after
 from aether.llm.messages import LLMRequest, Message, ReasoningEffort
@@ -184,9 +185,9 @@ def build_run(
     cache = options.get("cache")
     if not isinstance(cache, bool | str | None) or cache == "":
         raise InputError("cache is True, False or a key, which is a text that is not empty.")
-    budget = options.get("budget")
+    budget = checked_budget(options.get("budget"))
     if budget is not None:
-        budgets = (_checked(budget), *budgets)
+        budgets = (budget, *budgets)
     output = options.get("output")
     tools = options.get("tools")
     return RunContext(
@@ -205,14 +206,6 @@ def build_run(
         budgets=budgets,
         cache=cache,
     )
-
-
-def _checked(budget: object) -> Budget:
-    from aether.llm.budget import Budget
-
-    if not isinstance(budget, Budget):
-        raise TypeError(f"budget is a Budget, not {type(budget).__name__}")
-    return budget
 
 
 def _check_schema(schema: object) -> None:

@@ -12,7 +12,7 @@ from typing import Literal, NoReturn, Self, get_args
 from aether.errors import ConfigurationError
 from aether.llm.holding import Account, lock
 
-__all__ = ["Budget", "in_dollars", "with_parents"]
+__all__ = ["Budget", "checked_budget", "in_dollars", "with_parents"]
 
 UnknownPrice = Literal["refuse", "ignore"]
 
@@ -192,6 +192,13 @@ class Budget:
         if self._parent is not None:
             told.append(f"parent={self._parent!r}")
         return f"Budget({'; '.join(told)})"
+
+
+def checked_budget(budget: object) -> Budget | None:
+    """The budget, or `None`. Raises `TypeError` for anything else."""
+    if budget is not None and not isinstance(budget, Budget):
+        raise TypeError(f"budget is a Budget, such as Budget(usd=5), not {budget!r}")
+    return budget
 
 
 def with_parents(budgets: Iterable[Budget]) -> tuple[Budget, ...]:

@@ -102,7 +102,8 @@ class Fallbacks:
             raise ConfigurationError(
                 f"after_content is raise, restart or continue, not {self.after_content!r}."
             )
-        if self.on is not None and not callable(self.on):
+        # A class is called too, but what it makes of an error is true of every error.
+        if self.on is not None and (isinstance(self.on, type) or not callable(self.on)):
             raise ConfigurationError(
                 "Fallbacks(on=) is a function of an error that says whether the next provider is "
                 f"asked, not {self.on!r}."

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from aether import Aether, ProviderConfig
+from aether import Aether, Hedge, ProviderConfig
 from aether.extensions.caches import InMemoryCache
 from aether.extensions.llm import (
     CircuitBreakerProvider,
@@ -15,6 +15,8 @@ from aether.extensions.llm import (
     RetryingProvider,
 )
 from aether.extensions.llm.explaining import ORDER
+from aether.extensions.llm.fallback import FallbackProvider
+from aether.extensions.llm.hedging import HedgingProvider
 from aether.llm.contracts import LLMProvider
 from aether.llm.wrapper import ProviderWrapper
 from aether.registry import Registry
@@ -153,6 +155,19 @@ def test_an_order_that_breaks_a_promise_is_warned_of() -> None:
     )
 
 
+@pytest.mark.parametrize("place", ["fallback", "hedge"])
+def test_the_order_of_another_line_is_warned_of_too(place: str) -> None:
+    line = RetryingProvider(CircuitBreakerProvider(FakeProvider("hello")))
+    stack = FakeProvider("hello")
+    around = (
+        FallbackProvider(stack, [FakeProvider("hello"), line])
+        if place == "fallback"
+        else HedgingProvider(stack, Hedge(after=2.0), other=line)
+    )
+    text = Aether(around, with_cost_tracking=False).explain()
+    assert "Retrying stands outside CircuitBreaker" in text
+
+
 def test_a_layer_that_stands_there_twice_is_warned_of() -> None:
     stack = RetryingProvider(RetryingProvider(FakeProvider("hello")))
     assert "Retrying stands there twice" in Aether(stack).explain()
@@ -167,6 +182,9 @@ def test_any_two_layers_the_wrong_way_round_are_warned_of(outer: str, inner: str
     right = layer(outer, layer(inner, FakeProvider("hello")))
     wrong = layer(inner, layer(outer, FakeProvider("hello")))
     assert "Warnings" not in Aether(right, with_cost_tracking=False).explain()
+    if {outer, inner} == {"BudgetProvider", "CostTrackingProvider"}:
+        assert "Warnings" not in Aether(wrong, with_cost_tracking=False).explain()
+        return
     [_, warned] = Aether(wrong, with_cost_tracking=False).explain().split("Warnings:\n")
     names = [name.removesuffix("Provider") for name in (inner, outer)]
     assert warned.strip().startswith(f"{names[0]} stands outside {names[1]}: ")
@@ -176,3 +194,23 @@ def test_any_two_layers_the_wrong_way_round_are_warned_of(outer: str, inner: str
 def test_cost_tracking_that_is_off_is_no_layer() -> None:
     text = Aether(FakeProvider("hello"), with_cost_tracking=False).explain()
     assert CostTrackingProvider.__name__.removesuffix("Provider") not in text
+
+
+def test_who_may_be_asked_in_its_place_is_told_with_the_sources(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    fallbacks = ["anthropic:claude-haiku-5-5", "groq:llama-9"]
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    text = Aether(config=ProviderConfig(provider="fake"), fallbacks=fallbacks).explain()
+    _, anthropic, groq = text.split("Settings of ")
+    assert row(anthropic, "model") == ["model", "claude-haiku-5-5", "argument"]
+    assert row(anthropic, "api_key") == ["api_key", "set", "ANTHROPIC_API_KEY"]
+    assert row(groq, "model") == ["model", "llama-9", "argument"]
+    assert row(groq, "api_key") == ["api_key", "set", "GROQ_API_KEY"]
+    assert KEY not in text
+
+
+def test_the_blocking_client_explains_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    with Aether(FakeProvider("hello")).sync as client:
+        assert client.explain() == capsys.readouterr().out.removesuffix("\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aether import Aether, Budget, Hedge, ProviderConfig, RateLimit
-from aether.errors import AetherError, ConfigurationError, InputError
+from aether.errors import AetherError, ConfigurationError, InputError, RateLimitError
 from aether.extensions.caches.in_memory import InMemoryCache
 from aether.extensions.llm import FakeProvider
 from aether.llm.policies import Fallbacks
@@ -128,6 +128,7 @@ def test_what_cannot_work_is_refused_when_the_client_is_made(
         lambda: Hedge(model=""),
         lambda: Fallbacks([]),
         lambda: Fallbacks(["fake:other"], after_content="again"),  # type: ignore[arg-type]
+        lambda: Fallbacks(["fake:other"], on=RateLimitError),  # type: ignore[arg-type]
     ],
 )
 def test_a_policy_that_cannot_work_is_refused_when_it_is_made(make: Any) -> None:

@@ -214,6 +214,8 @@ class TestWhere:
     async def test_what_is_no_budget_is_refused(self) -> None:
         with pytest.raises(TypeError, match="Budget"):
             a_client(budget=5)
+        with pytest.raises(TypeError, match="Budget"):
+            Agent("helper", budget=5)  # type: ignore[arg-type]  # what is tested
         async with a_client() as client:
             with pytest.raises(TypeError, match="Budget"):
                 await client.ask("a", budget=5)  # type: ignore[call-overload]  # what is tested

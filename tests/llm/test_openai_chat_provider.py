@@ -241,6 +241,13 @@ def test_a_timeout_that_cannot_be_one_is_refused(timeout: Any) -> None:
         OpenAIProvider(KEY, timeout=timeout)
 
 
+@pytest.mark.parametrize("name", ["connect", "read", "total"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), True, "5"])
+def test_no_part_of_a_timeout_may_be_one_that_cannot_be(name: str, seconds: Any) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        OpenAIProvider(KEY, timeout=Timeout(**{name: seconds}))
+
+
 async def test_a_timeout_is_for_reading_or_is_whole(transport: ScriptedTransport) -> None:
     whole = Timeout(connect=1, read=2, total=3)
     for timeout in (7, whole):

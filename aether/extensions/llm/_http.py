@@ -28,6 +28,7 @@ from aether.extensions.llm._wire.errors import Source, refusal
 from aether.extensions.llm._wire.retry_after import parse_retry_after, parse_should_retry
 from aether.http.contracts import Timeout, Transport
 from aether.http.finding import TransportMaker, transport_maker
+from aether.llm.wrapper import check_seconds
 from aether.tools.threads import worker_threads
 
 __all__ = ["Endpoint", "render_json"]
@@ -41,6 +42,7 @@ _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-generation-id")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _KEY = re.compile(r"[\x21-\x7e]+")
+_SHORTEST_TIME = 0.001  # some transports take 0 for no limit
 _SHORTEST_SECRET = 6  # a shorter key is a placeholder, and may be a part of any word
 
 Headers = Mapping[str, str]
@@ -267,6 +269,9 @@ def _limits(timeout: float | Timeout | None) -> Timeout:
     if timeout is None:
         return DEFAULT_TIMEOUT
     if isinstance(timeout, Timeout):
+        for name in ("connect", "read", "total"):
+            if (seconds := getattr(timeout, name)) is not None:
+                check_seconds(name, seconds, minimum=_SHORTEST_TIME)
         return timeout
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise ConfigurationError("timeout takes seconds, or a Timeout.")

@@ -44,6 +44,8 @@ class Stack:
     usage: Usage
     choice: Choice | None = None
     """What was chosen for the provider that was built here, and where that came from."""
+    others: Sequence[Choice] = ()
+    """The same for those that may be asked in its place, or besides."""
     given: LLMProvider | None = None
     """The provider that the user built."""
     with_budget: bool = False
@@ -68,7 +70,8 @@ def build_stack(
         choice.name,
         provider,
         usage,
-        choice=choice.without_secrets(),
+        choice=line.choices[0],
+        others=line.choices[1:],
         with_budget=settings.with_budget,
     )
 
@@ -84,7 +87,14 @@ def wrap_provider(
         usage = tracking.usage
     line = _Line(registry, usage, settings, ProviderConfig())
     provider = compose(line.wrap(given), _around(line, None))
-    return Stack(None, provider, usage, given=given, with_budget=settings.with_budget)
+    return Stack(
+        None,
+        provider,
+        usage,
+        others=line.choices,
+        given=given,
+        with_budget=settings.with_budget,
+    )
 
 
 def wrap_run(stack: Stack, budgets: Sequence[Budget]) -> LLMProvider:
@@ -106,6 +116,8 @@ class _Line:
         self, registry: Registry, usage: Usage, settings: Settings, config: ProviderConfig
     ) -> None:
         self.settings = settings
+        self.choices: list[Choice] = []
+        """What was chosen for each provider that was built here, without secrets."""
         self._registry = registry
         self._usage = usage
         # How requests are sent, also to other providers; not the configuration, which has the key.
@@ -114,6 +126,7 @@ class _Line:
     def build(self, config: ProviderConfig) -> tuple[Choice, LLMProvider]:
         """The configured provider and its line."""
         choice, adapter = build_provider(config, self._registry)
+        self.choices.append(choice.without_secrets())
         name = choice.name
         timeout = config.timeout if isinstance(config.timeout, Timeout) else Timeout()
         settings = self.settings

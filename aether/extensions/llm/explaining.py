@@ -58,19 +58,30 @@ _BROKEN = {
     ("CircuitBreakerProvider", "FallbackProvider"): (
         "an open circuit keeps calls from the fallbacks, too"
     ),
-    ("FallbackProvider", "CachingProvider"): "what a fallback answers is not kept",
+    ("FallbackProvider", "CachingProvider"): "equal calls at once each ask a fallback",
 }
 """What breaks where the first stands outside the second."""
 
+_HARMLESS = ("CostTrackingProvider", "BudgetProvider")
+"""As where a client puts cost tracking around a stack of the user's with a budget in it."""
+
 
 def explain(
-    provider: object, settings: Settings, *, choice: Choice | None, given: object | None
+    provider: object,
+    settings: Settings,
+    *,
+    choice: Choice | None,
+    others: Sequence[Choice],
+    given: object | None,
 ) -> str:
     """The text: layers from the outside in, settings with their sources, and warnings."""
     lines = ["Layers, the outermost first:"]
     lines += _table(_layers(provider, settings, choice, given))
     lines += ["", "Settings, and where they come from:"]
     lines += _table(_settings(provider, choice))
+    for other in others:
+        lines += ["", f"Settings of {other.name}, which may be asked in its place or besides:"]
+        lines += _table(_chosen(other, "the provider's own"))
     warned = list(warnings_about(provider))
     if warned:
         lines += ["", "Warnings:", *(f"  {warning}" for warning in warned)]
@@ -78,7 +89,7 @@ def explain(
 
 
 def warnings_about(provider: object) -> Iterator[str]:
-    """What the order of the layers breaks, and what stands there twice."""
+    """What the order of the layers breaks, and what stands there twice; in other lines too."""
     names = [type(layer).__name__ for layer in layers_of(provider)]
     known = [name for name in names if name in ORDER]
     for place, outer in enumerate(known):
@@ -86,9 +97,13 @@ def warnings_about(provider: object) -> Iterator[str]:
             yield (f"{_short(outer)} stands there twice: what it does, it does to itself too.")
             continue
         for inner in dict.fromkeys(known[place + 1 :]):
-            if ORDER.index(inner) < ORDER.index(outer):
+            if ORDER.index(inner) < ORDER.index(outer) and (outer, inner) != _HARMLESS:
                 why = _BROKEN.get((outer, inner), "it belongs inside it")
                 yield f"{_short(outer)} stands outside {_short(inner)}: {why}."
+    for layer in layers_of(provider):
+        for other in (*getattr(layer, "fallbacks", ()), *_other(layer)):
+            for warning in warnings_about(other):
+                yield f"{describe(other)}: {warning}"
 
 
 def _layers(
@@ -117,16 +132,19 @@ def _other(layer: object) -> tuple[object, ...]:
 
 def _settings(provider: object, choice: Choice | None) -> Iterator[Sequence[str]]:
     if choice is not None:
-        yield "provider", choice.name, choice.provider.source
-        model = choice.model.value or getattr(provider, "default_model", None)
-        yield "model", str(model or "none"), choice.model.source
-        yield "api_key", choice.api_key.value or "not set", choice.api_key.source
-        yield "base_url", choice.base_url.value or "the provider's own", choice.base_url.source
-        transport = _transport(choice.transport)
-        yield "transport", str(transport.value), transport.source
-        yield "timeout", choice.timeout.value or "the provider's own", choice.timeout.source
+        yield from _chosen(choice, getattr(provider, "default_model", None) or "none")
     for name, value, source in config.call_settings():
         yield name, str(value), source
+
+
+def _chosen(choice: Choice, default_model: str) -> Iterator[Sequence[str]]:
+    yield "provider", choice.name, choice.provider.source
+    yield "model", choice.model.value or default_model, choice.model.source
+    yield "api_key", choice.api_key.value or "not set", choice.api_key.source
+    yield "base_url", choice.base_url.value or "the provider's own", choice.base_url.source
+    transport = _transport(choice.transport)
+    yield "transport", str(transport.value), transport.source
+    yield "timeout", choice.timeout.value or "the provider's own", choice.timeout.source
 
 
 def _transport(given: Setting) -> Setting:

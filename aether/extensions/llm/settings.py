@@ -11,14 +11,14 @@ from typing import Any, cast
 
 from aether.config import ProviderConfig
 from aether.errors import ConfigurationError
-from aether.llm.budget import Budget
+from aether.llm.budget import Budget, checked_budget
 from aether.llm.caching import KIND as RESPONSE_CACHE
 from aether.llm.caching import ResponseCache
 from aether.llm.contracts import Layer, LLMProvider
 from aether.llm.policies import Fallbacks, Hedge, RateLimit
 from aether.registry import Registry
 
-__all__ = ["Settings", "checked_budget", "read_settings"]
+__all__ = ["Settings", "read_settings"]
 
 SQLITE = "sqlite:///"
 
@@ -99,13 +99,6 @@ def _source_of_budget(budget: Budget | None, config: ProviderConfig) -> str:
     if budget is not None:
         return "argument"
     return "default" if config.budget is None else "configuration"
-
-
-def checked_budget(budget: object) -> Budget | None:
-    """The budget, or `None`."""
-    if budget is not None and not isinstance(budget, Budget):
-        raise TypeError(f"budget is a Budget, such as Budget(usd=5), not {budget!r}")
-    return budget
 
 
 def _cache(given: object, registry: Registry) -> ResponseCache | None:
