@@ -172,6 +172,13 @@ def test_a_neighbour_whose_name_begins_alike_is_outside(root: Path) -> None:
         read_file(path)
 
 
+@posix
+def test_a_path_that_is_no_text_is_told_so(root: Path) -> None:
+    assert root.is_dir()
+    with pytest.raises(ToolError, match="is refused: it is not valid Unicode"):
+        read_file("\ud800")
+
+
 @pytest.mark.row("X11")
 @posix
 @pytest.mark.parametrize("name", ["~", "~root", "notes\\today.txt", "..\\secret.txt", "C:\\x"])

@@ -233,6 +233,53 @@ class TestAttemptsNotBegun:
         assert (error.attempts, provider.calls) == (1, 1)
 
 
+class TestWaiting:
+    """At the gate that a 429 closes, and before a retry."""
+
+    async def test_all_waits_at_the_gate_come_out_of_one_patience(self) -> None:
+        clock, provider = Clock(), Scripted(an_answer())
+        retry = RetryingProvider(
+            provider, retry_after_cap=60.0, clock=clock, sleep=clock.sleep, timeout=clock.timeout
+        )
+        retry._paces[MODEL].close(clock.now + 40.0)
+        task = asyncio.ensure_future(retry.complete(a_request()))
+        await clock.settle()
+        retry._paces[MODEL].close(clock.now + 70.0)
+        [error] = await clock.run(task)
+        assert isinstance(error, RateLimitError)
+        assert (error.retry_after, clock.now, provider.calls) == (30.0, 1040.0, 0)
+
+    async def test_only_who_waits_at_the_gate_waits_for_the_others_there(self) -> None:
+        clock = Clock()
+        limit = RateLimitError("no", status=429, retry_after=2.0)
+        gone = ProviderConnectionError("gone", kind="reset")
+        for script, sleeps in (([gone], [0.5]), ([limit, gone], [2.5, 1.0])):
+            clock.sleeps.clear()
+            retry = retrying(Scripted(*script, an_answer()), clock)
+            retry._paces[MODEL].join_queue()
+            await clock.run(retry.complete(a_request()))
+            assert clock.sleeps == sleeps
+
+    async def test_an_error_without_a_status_is_told_by_its_name(self) -> None:
+        clock = Clock()
+        gone = ProviderConnectionError("gone", kind="reset")
+        [error] = await clock.run(retrying(Scripted(gone, gone, gone), clock).complete(a_request()))
+        two = "ProviderConnectionError, ProviderConnectionError"
+        assert error.__notes__[-1] == f"Attempts before this failed with: {two}."
+
+    @pytest.mark.parametrize("late", [0.0, 1.0])
+    async def test_an_error_at_the_deadline_or_later_is_raised_as_it_is(self, late: float) -> None:
+        clock = Clock()
+
+        def fail_late() -> None:
+            clock.now += 5.0 + late
+            raise ServerError("no", status=500)
+
+        [error] = await clock.run(retrying(Scripted(fail_late), clock).complete(due_in(clock, 5.0)))
+        assert isinstance(error, ServerError)
+        assert (clock.sleeps, getattr(error, "__notes__", [])) == ([], [])
+
+
 class TestTheBreaker:
     """A provider that let the time pass has failed; one that was answering, or never asked, not."""
 
@@ -261,6 +308,48 @@ class TestTheBreaker:
         [(_, error)] = await clock.run(text_until_error(breaker.stream(due_in(clock, 4.9))))
         assert isinstance(error, DeadlineExceededError)
         assert breaker.state(MODEL) == "closed"
+
+    async def test_the_time_that_a_call_waits_is_not_the_providers(self) -> None:
+        """Every wait is counted, in calls and in streams."""
+        for streamed in (False, True):
+            clock = Clock()
+
+            async def hang(clock: Clock = clock) -> None:
+                await clock.wait(math.inf)
+
+            limit = RateLimitError("no", status=429, retry_after=2.0)
+            breaker = CircuitBreakerProvider(
+                retrying(Scripted(limit, limit, hang), clock), failure_threshold=1, clock=clock
+            )
+            request = due_in(clock, 8.9)
+            call = (
+                text_until_error(breaker.stream(request)) if streamed else breaker.complete(request)
+            )
+            await clock.run(call)
+            assert request.context is not None
+            assert (clock.now, request.context.waited) == (1008.9, 4.0)
+            assert breaker.state(MODEL) == "closed"
+
+    async def test_a_limit_that_is_no_callers_deadline_is_always_a_failure(self) -> None:
+        for streamed in (False, True):
+            late = DeadlineExceededError("the provider's own")
+            breaker = CircuitBreakerProvider(Scripted(late), failure_threshold=1, clock=Clock())
+            if streamed:
+                await text_until_error(breaker.stream(a_request()))
+            else:
+                with pytest.raises(DeadlineExceededError):
+                    await breaker.complete(a_request())
+            assert breaker.state(MODEL) == "open"
+
+    async def test_after_a_probe_calls_are_let_through_again(self) -> None:
+        clock = Clock()
+        refused = ServerError("no", status=500, retryable=False)
+        breaker = self.breaking(Scripted(refused, an_answer(), an_answer()), clock)
+        with pytest.raises(ServerError):
+            await breaker.complete(a_request())
+        clock.now += 1000.0
+        for _ in range(2):
+            assert await breaker.complete(a_request()) == an_answer()
 
     async def test_a_call_of_which_nothing_was_sent_is_neutral(self) -> None:
         clock = Clock()

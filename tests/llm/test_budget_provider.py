@@ -719,7 +719,8 @@ class TestComposing:
         retrying = RetryingProvider(failing, clock=clock, sleep=clock.sleep, timeout=clock.timeout)
         [error] = await clock.run(BudgetProvider(retrying, budget).complete(a_request()))
         assert isinstance(error, ServerError)
-        assert "a budget does not have enough left" in error.__notes__[0]
+        reason = "a budget does not have enough left for another attempt"
+        assert error.__notes__[0] == f"Not tried again: {reason}."
         assert failing.calls == 2
         assert (budget.spent_requests, budget.remaining_requests) == (2, 0)
 

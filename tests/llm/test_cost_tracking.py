@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -36,9 +37,20 @@ from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider, Usage
 from aether.extensions.llm.fake import FakeProvider
 from aether.extensions.llm.retrying import RetryingProvider
-from aether.llm.accounting import settle_answer, settle_failure
+from aether.llm.accounting import (
+    LARGEST_IMAGE,
+    LARGEST_INPUT,
+    account_for,
+    bound,
+    input_token_bound,
+    record_attempt,
+    settle_answer,
+    settle_failure,
+)
 from aether.llm.contracts import (
+    AudioPart,
     CallContext,
+    FilePart,
     ImagePart,
     LedgerEntry,
     LLMProvider,
@@ -46,6 +58,7 @@ from aether.llm.contracts import (
     LLMResponse,
     Message,
     StreamChunk,
+    TextPart,
     TokenUsage,
     ToolCall,
     ToolCallDelta,
@@ -540,6 +553,75 @@ class TestUncertainty:
         assert usage.total_cost_usd == 7 + 2 * 9
         assert usage.uncertain_cost_usd == 2 * 9
 
+    async def test_what_an_estimate_knows_is_in_the_sums(self) -> None:
+        usage = Usage(prices=Prices())
+        usage.add([LedgerEntry("p", MODEL, "estimated", 7, 9, most_input_tokens=8)], a_request())
+        assert usage.by_model[MODEL].input_tokens is None
+        assert usage.by_model[MODEL].output_tokens == 9
+
+    async def test_an_answer_tells_what_the_entry_of_its_attempt_does_not(self) -> None:
+        usage = Usage(prices=Prices())
+        usage.add(
+            [LedgerEntry("p", MODEL, "unknown", most_input_tokens=99)], a_request(), an_answer()
+        )
+        row = usage.by_model[MODEL]
+        assert (row.input_tokens, row.output_tokens) == (10, 5)
+
+    async def test_each_entry_is_counted_by_its_state(self) -> None:
+        prices = Prices()
+        usage = Usage(prices=prices)
+        pending, refused = LedgerEntry("p", MODEL), LedgerEntry("p", MODEL, "not_billed", 7, 9)
+        usage.add([pending], a_request(max_tokens=5))
+        assert (pending.state, pending.most_output_tokens) == ("unknown", 5)
+        usage.add([refused, LedgerEntry("p", MODEL, "estimated", 1, 1)], a_request())
+        assert usage.total_cost_usd == 3
+        assert refused not in prices.priced
+        assert "of its attempts 1 estimated" in str(usage)
+
+    def test_a_call_has_the_entries_from_its_first_on(self) -> None:
+        context = CallContext()
+        earlier = context.open_entry(provider="p", model=MODEL)
+        own = context.open_entry(provider="p", model=MODEL)
+        entries = account_for(
+            context,
+            a_request(max_tokens=5),
+            first=1,
+            provider="p",
+            model=MODEL,
+            seconds=0.0,
+            answer=None,
+            error=RuntimeError("no"),
+        )
+        assert entries == [own]
+        assert (own.state, own.most_output_tokens, earlier.state) == ("unknown", 5, "pending")
+
+    async def test_a_call_on_a_used_context_is_counted_by_itself(self) -> None:
+        context = CallContext()
+        earlier = context.open_entry(provider="p", model=MODEL)
+        earlier.state, earlier.input_tokens, earlier.output_tokens = "exact", 1000, 1000
+        stack = tracking(deltas("42."))
+        with pytest.raises(RuntimeError):
+            await tracking(RuntimeError("no")).complete(a_request(context=CallContext()))
+        await collect(stack.stream(a_request(context=context)))
+        assert earlier not in stack.usage.ledger
+        now = datetime.now(UTC)
+        assert all(abs(now - entry.started_at).total_seconds() < 60 for entry in stack.usage.ledger)
+
+    async def test_an_estimate_may_have_cost_nothing(self) -> None:
+        entry = LedgerEntry("p", MODEL, "estimated", 9, 0, most_input_tokens=10)
+        usage = Usage(prices=Prices())
+        usage.add([entry], a_request())
+        assert usage.uncertain_cost_usd == 9
+
+    async def test_a_source_that_prices_only_the_most_bounds_nothing(self) -> None:
+        class Capped(Prices):
+            def cost(self, entry: LedgerEntry) -> Decimal | None:
+                return None if entry.input_tokens == 9 else super().cost(entry)
+
+        usage = Usage(prices=Capped())
+        usage.add([LedgerEntry("p", MODEL, "estimated", 9, 0, most_input_tokens=10)], a_request())
+        assert usage.uncertain_cost_usd == 0
+
     async def test_of_a_whole_answer_only_what_was_not_told_is_uncertain(self) -> None:
         stack = tracking(an_answer("x" * 8, output_tokens=None))
         await stack.complete(a_request(max_tokens=100))
@@ -672,6 +754,127 @@ class TestUncertainty:
         await text_until_error(stack.stream(a_request()))
         [entry] = stack.usage.ledger
         assert (entry.state, entry.output_tokens) == ("estimated", 2)
+
+
+class TestHowAFailureIsSettled:
+    """Of an attempt that brought an error: what it told, and who says that it failed."""
+
+    def settled(self, error: Exception | None, **fields: Any) -> LedgerEntry:
+        entry = LedgerEntry("p", MODEL)
+        partial = LLMResponse("", "of-the-answer", **fields) if fields else None
+        settle_failure(entry, error, a_request(max_tokens=100), partial=partial)
+        return entry
+
+    @pytest.mark.parametrize(
+        "told", [{"input_tokens": 10, "output_tokens": 0}, {"reasoning": "x" * 8}]
+    )
+    def test_an_answer_that_was_whole_is_settled_as_one(self, told: dict[str, Any]) -> None:
+        entry = self.settled(ProtocolError("no"), finish_reason="stop", **told)
+        exact = "input_tokens" in told
+        assert (entry.state, entry.model) == ("exact" if exact else "estimated", "of-the-answer")
+        assert entry.output_tokens == (0 if exact else 2)
+
+    def test_a_text_is_as_long_as_its_bytes(self) -> None:
+        entry = LedgerEntry("p", MODEL)
+        partial = LLMResponse("😀" * 10, MODEL)
+        settle_failure(entry, RuntimeError("no"), a_request(max_tokens=100), partial=partial)
+        assert entry.output_tokens == 10
+
+    def test_of_an_exact_entry_without_a_count_only_that_is_not_known(self) -> None:
+        entry = LedgerEntry("p", MODEL, "exact", 7)
+        bound(entry, a_request(max_tokens=100))
+        assert (entry.state, entry.most_input_tokens) == ("estimated", None)
+        assert entry.most_output_tokens == 100
+
+    def test_text_reasoning_and_calls_were_all_written(self) -> None:
+        entry = LedgerEntry("p", MODEL)
+        call = ToolCall(id="1", name="look", arguments={"a": "x" * 33})
+        partial = LLMResponse("x" * 40, MODEL, reasoning="x" * 40, tool_calls=[call])
+        settle_failure(entry, RuntimeError("no"), a_request(max_tokens=100), partial=partial)
+        assert entry.output_tokens == (40 + 40 + 4 + len('{"a": ""}') + 33 + 3) // 4
+
+    def test_an_end_that_tells_nothing_is_no_whole_answer(self) -> None:
+        entry = self.settled(ProtocolError("no"), finish_reason="stop")
+        assert (entry.state, entry.most_output_tokens) == ("unknown", 100)
+
+    @pytest.mark.parametrize(
+        ("error", "state"),
+        [
+            (ProviderConnectionError("gone", kind="reset"), "estimated"),
+            (RequestTimeoutError("slow"), "estimated"),
+            (RuntimeError("no"), "estimated"),
+            (RequestTimeoutError("slow", status=504), "unknown"),
+            (ServerError("no", status=500), "unknown"),
+        ],
+    )
+    def test_input_that_was_told_was_used_unless_the_server_says_that_it_failed(
+        self, error: Exception, state: str
+    ) -> None:
+        entry = self.settled(error, input_tokens=10)
+        assert (entry.state, entry.input_tokens) == (state, 10)
+        assert (entry.model, entry.most_output_tokens) == ("of-the-answer", 100)
+
+    def test_an_end_whose_output_is_not_told_is_no_whole_answer(self) -> None:
+        entry = self.settled(ServerError("no"), finish_reason="stop", input_tokens=10)
+        assert (entry.state, entry.most_output_tokens) == ("unknown", 100)
+
+    def test_output_that_was_told_was_written_whoever_failed(self) -> None:
+        entry = self.settled(ServerError("no", status=500), output_tokens=5)
+        assert (entry.state, entry.output_tokens) == ("estimated", 5)
+
+    def test_nothing_told_and_nothing_come_is_unknown(self) -> None:
+        assert self.settled(RuntimeError("no")).state == "unknown"
+        context = CallContext()
+        unforeseen = RuntimeError("no")
+        record_attempt(
+            context, a_request(), provider="p", model=MODEL, seconds=0.0, error=unforeseen
+        )
+        assert [entry.state for entry in context.entries] == ["unknown"]
+
+    def test_what_just_ended_has_no_error(self) -> None:
+        assert self.settled(None).error is None
+
+    def test_an_answer_may_cost_nothing_and_be_of_another_model(self) -> None:
+        entry = LedgerEntry("p", MODEL)
+        settle_answer(entry, an_answer(model="another", cost_usd=0.0), a_request())
+        assert (entry.cost_usd, entry.model) == (0.0, "another")
+
+    def test_an_answer_from_a_cache_is_no_attempt(self) -> None:
+        cached = an_answer("42.", cached=True)
+        for answer in (cached, deltas("42.", answer=cached)[-1]):
+            entries = account_for(
+                CallContext(),
+                a_request(),
+                first=0,
+                provider="p",
+                model=MODEL,
+                seconds=0.0,
+                answer=answer,
+                error=None,
+            )
+            assert entries == []
+
+
+class TestWhatARequestMayHold:
+    def bound(self, *parts: Any) -> int:
+        return input_token_bound(
+            LLMRequest([Message("user", "x" * 50), Message("user", list(parts))], model=MODEL)
+        )
+
+    def test_each_image_is_taken_as_the_largest_beside_the_text(self) -> None:
+        image = ImagePart(data=b"x", media_type="image/png")
+        text = self.bound(TextPart(text="Look."))
+        assert 50 < text < 1000
+        assert 2 * LARGEST_IMAGE + text <= self.bound(TextPart(text="Look."), image, image)
+        assert self.bound(image, image) < 3 * LARGEST_IMAGE
+
+    def test_sound_is_no_more_than_its_bytes_and_what_is_named_of_any_length(self) -> None:
+        sound = AudioPart(data=b"x", media_type="audio/wav")
+        named = AudioPart(url="https://example.org/a.wav", media_type="audio/wav")
+        document = FilePart(data=b"x", media_type="application/pdf")
+        assert self.bound(sound) < LARGEST_IMAGE
+        for part in (named, document):
+            assert self.bound(part) == self.bound(TextPart(text="Look."), part) == LARGEST_INPUT
 
 
 class TestAttempts:
@@ -1030,7 +1233,7 @@ class TestPrices:
         assert usage.total_cost_usd == 600.0
 
     async def test_prices_that_fail_to_load_lose_nothing(
-        self, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr(_tally, "UNPRICED_KEPT", 100)
         tries: list[str] = []
@@ -1046,6 +1249,11 @@ class TestPrices:
             add_many(usage, 10)
             await asyncio.sleep(0.005)
         assert 1 <= len(tries) <= 2
+        for _ in range(500):
+            if caplog.messages:
+                break
+            await asyncio.sleep(0.01)
+        assert caplog.messages[0] == "the prices cannot be loaded: RuntimeError"
         with pytest.raises(RuntimeError, match="the table is gone"):
             _ = usage.total_cost_usd
         assert usage.total_input_tokens == 150

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aether.errors import ProtocolError
-from aether.extensions.llm._wire.sse import MAX_EVENT_LINES, SSEDecoder
+from aether.extensions.llm._wire.large_json import LARGE_BYTES, ReadDocument
+from aether.extensions.llm._wire.sse import MAX_EVENT_LINES, ServerSentEvent, SSEDecoder
 
 
 def decode(*pieces: bytes, max_bytes: int = 1 << 24) -> list[tuple[str, bytes]]:
@@ -19,6 +20,30 @@ def decode(*pieces: bytes, max_bytes: int = 1 << 24) -> list[tuple[str, bytes]]:
 
 def data(*values: bytes) -> list[tuple[str, bytes]]:
     return [("", value) for value in values]
+
+
+def test_a_large_event_in_pieces_is_read_like_a_small_one() -> None:
+    value = b"x" * (LARGE_BYTES + 100)
+    stream = b"data: " + value + b"\n\ndata: b\n\n"
+    assert decode(stream[:50], stream[50:-5], stream[-5:]) == data(value, b"b")
+
+
+def test_what_is_not_read_in_turns_is_checked_up_to_its_largest() -> None:
+    with pytest.raises(ProtocolError, match="UTF-8"):
+        decode(b"data: " + b"\xff" * LARGE_BYTES + b"\n\n")
+
+
+def test_a_rest_that_was_read_in_turns_is_whole() -> None:
+    events = [ServerSentEvent(ReadDocument(b'{"a": "x'))]
+    assert SSEDecoder(max_bytes=100).flush(events) == events
+    assert SSEDecoder(max_bytes=100).flush([ServerSentEvent(b'{"a": "x')]) == []
+
+
+@pytest.mark.parametrize(("rest", "count"), [(b"data: {}", 1), (b"data: 1", 0), (b"data: x", 0)])
+def test_only_a_rest_that_ends_as_json_does_may_be_an_event(rest: bytes, count: int) -> None:
+    decoder = SSEDecoder(max_bytes=100)
+    assert decoder.feed(rest) == []
+    assert len(decoder.rest()) == count
 
 
 @pytest.mark.row("S7", "S8", "S9", "S10")
