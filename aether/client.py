@@ -20,7 +20,7 @@ from aether.errors import ClientClosedError
 from aether.events import EventBus
 from aether.extensions.llm.builder import Stack, build_stack, wrap_provider, wrap_run
 from aether.extensions.llm.cost_tracking import Usage
-from aether.extensions.llm.factory import options_taken, split_model
+from aether.extensions.llm.factory import config_of_another, split_model
 from aether.extensions.llm.settings import read_settings
 from aether.llm.ask import set_client_factory
 from aether.llm.budget import checked_budget
@@ -126,7 +126,7 @@ class Aether:
             layers=layers,
         )
         # How requests are sent, also to other providers; not the configuration, which has the key.
-        self._sending = {"transport": given.transport, "timeout": given.timeout}
+        self._sending = ProviderConfig(transport=given.transport, timeout=given.timeout)
         usage = Usage() if with_cost_tracking else Usage.disabled()
         self._stack: Stack
         if provider is not None:
@@ -418,8 +418,7 @@ class Aether:
         with self._lock:
             stack = self._others.get(provider)
             if stack is None:
-                taken = options_taken(provider, self._sending, self._registry)
-                config = ProviderConfig(provider=provider, **taken)
+                config = config_of_another(self._sending, provider, self._registry)
                 stack = self._build(config, self.usage)
                 self._others[provider] = stack
             return stack

@@ -14,7 +14,7 @@ from aether.config import ProviderConfig
 from aether.errors import UnknownNameError
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider, Usage
-from aether.extensions.llm.factory import Choice, build_provider, options_taken, split_model
+from aether.extensions.llm.factory import Choice, build_provider, config_of_another, split_model
 from aether.extensions.llm.registry import KIND
 from aether.extensions.llm.retrying import RetryingProvider
 from aether.extensions.llm.settings import Settings
@@ -120,8 +120,8 @@ class _Line:
         """What was chosen for each provider that was built here, without secrets."""
         self._registry = registry
         self._usage = usage
-        # How requests are sent, also to other providers; not the configuration, which has the key.
-        self._sending = {"transport": config.transport, "timeout": config.timeout}
+        # How requests are sent, also to other providers; not the whole, which has the key.
+        self._sending = ProviderConfig(transport=config.transport, timeout=config.timeout)
 
     def build(self, config: ProviderConfig) -> tuple[Choice, LLMProvider]:
         """The configured provider and its line."""
@@ -156,12 +156,8 @@ class _Line:
                 f"{target!r} names no known provider: a fallback is provider:model, such as "
                 f"anthropic:claude-haiku-5-5. Known: {', '.join(self._registry.names(KIND))}."
             )
-        return self.build(self.config_of(provider, model))[1]
-
-    def config_of(self, provider: str, model: str | None) -> ProviderConfig:
-        """The configuration of another provider, sent to in the same way."""
-        taken = options_taken(provider, self._sending, self._registry)
-        return ProviderConfig(provider=provider, model=model, **taken)
+        config = config_of_another(self._sending, provider, self._registry, model=model)
+        return self.build(config)[1]
 
     def named(self, model: str) -> tuple[str | None, str | None]:
         """The known provider that a model's name begins with, if any, and the rest."""

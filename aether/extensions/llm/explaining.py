@@ -94,7 +94,7 @@ def warnings_about(provider: object) -> Iterator[str]:
     known = [name for name in names if name in ORDER]
     for place, outer in enumerate(known):
         if outer in known[:place]:
-            yield (f"{_short(outer)} stands there twice: what it does, it does to itself too.")
+            yield f"{_short(outer)} stands there twice: what it does, it does to itself too."
             continue
         for inner in dict.fromkeys(known[place + 1 :]):
             if ORDER.index(inner) < ORDER.index(outer) and (outer, inner) != _HARMLESS:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +20,7 @@ from aether.http.finding import transport_maker
 from aether.llm.contracts import LLMProvider
 from aether.registry import Registry, default_registry
 
-__all__ = ["Choice", "Setting", "build_provider", "options_taken", "split_model"]
+__all__ = ["Choice", "Setting", "build_provider", "config_of_another", "split_model"]
 
 _ALIKE = 0.85  # as "antropic" is; a lower bound would take "llama3" for "ollama"
 
@@ -226,10 +225,19 @@ def build_provider(config: ProviderConfig, registry: Registry) -> tuple[Choice, 
     return choice, provider
 
 
-def options_taken(name: str, options: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    """Those of the options that the provider's constructor names."""
+def config_of_another(
+    config: ProviderConfig, name: str, registry: Registry, *, model: str | None = None
+) -> ProviderConfig:
+    """The configuration of another provider, of which requests are sent in the same way, as far as
+    its constructor can be told so. Its key and its address are its own.
+    """
     parameters = _parameters(registry.entry(KIND, name).value, name)
-    return {option: value for option, value in options.items() if option in parameters}
+    return ProviderConfig(
+        provider=name,
+        model=model,
+        transport=config.transport if "transport" in parameters else None,
+        timeout=config.timeout if "timeout" in parameters else None,
+    )
 
 
 def missing_key(name: str, variables: str | tuple[str, ...] | None) -> str:
