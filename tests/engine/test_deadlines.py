@@ -243,9 +243,9 @@ class TestStreams:
         async with Aether(Lingering("It ", "is 42.")) as client:
             agent = Agent("a", client=client)
             stream = {
-                "stream": lambda: client.stream("Hi", timeout=SOON),
-                "session stream": lambda: client.session("s").stream("Hi", timeout=SOON),
-                "agent stream": lambda: agent.stream("Hi", timeout=SOON),
+                "stream": lambda: client.stream("Hi", timeout=AWHILE),
+                "session stream": lambda: client.session("s").stream("Hi", timeout=AWHILE),
+                "agent stream": lambda: agent.stream("Hi", timeout=AWHILE),
             }[way]()
             *pieces, final = await drain(stream)
             assert "".join(piece.text for piece in pieces) == final.response.text == "It is 42."
