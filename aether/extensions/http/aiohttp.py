@@ -178,24 +178,28 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
     async def __anext__(self) -> bytes:
         if self._broken is not None:
             raise self._broken
-        content, patience = self._answer.content, self._session.patience
+        content = self._answer.content
         try:
-            patience.begin(content, self._request[-1].read)
-            if self._until is None:
-                piece = await content.readany()
-            else:
-                async with asyncio.timeout_at(self._until):
-                    piece = await content.readany()
+            piece = content.read_nowait() if content.is_eof() else await self._next(content)
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             self._broken = self._translate(error)
             piece = _left_over(content)
-        finally:
-            patience.end(content)
         if piece:
             return piece
         if self._broken is not None:
             raise self._broken
         raise StopAsyncIteration
+
+    async def _next(self, content: aiohttp.StreamReader) -> bytes:
+        patience = self._session.patience
+        patience.begin(content, self._request[-1].read)
+        try:
+            if self._until is None:
+                return await content.readany()
+            async with asyncio.timeout_at(self._until):
+                return await content.readany()
+        finally:
+            patience.end(content)
 
     async def _open(self) -> Session:
         if self._check_address is None:
