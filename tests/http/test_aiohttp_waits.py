@@ -37,9 +37,10 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Awaitable[None]]
 
 
 class Feed:
-    """A server whose every answer brings a piece when it is told to."""
+    """A server whose answer brings a piece when it is told to, after those of its head."""
 
-    def __init__(self) -> None:
+    def __init__(self, *head: bytes) -> None:
+        self._head = head
         self._told: asyncio.Queue[None] = asyncio.Queue()
         self.server = RawServer(self._serve)
 
@@ -48,7 +49,11 @@ class Feed:
 
     async def _serve(self, connection: Connection) -> None:
         await connection.read_request()
-        await connection.write(HEAD)
+        for part in self._head:
+            await self._told.get()
+            await connection.write(part)
+        if not self._head:
+            await connection.write(HEAD)
         while True:
             await self._told.get()
             await connection.write(b"1\r\nx\r\n")
@@ -89,6 +94,32 @@ async def test_a_stream_that_goes_on_in_time_may_last_longer_than_the_limit(
         waiting = read()
         await later(101)
         await failed(waiting)
+
+
+@pytest.mark.parametrize("size", [1000, 100_000])  # written at once, and in a task
+async def test_an_answer_that_begins_in_parts_is_waited_for_as_long_as_they_come(
+    size: int, transport: Transport, later: Callable[[float], Awaitable[None]]
+) -> None:
+    feed = Feed(b"HTTP/1.1 100 Continue\r\n\r\n", *(HEAD[n : n + 9] for n in range(0, 54, 9)), b"1")
+    limits = Timeout(connect=None, read=100)
+
+    async def ask() -> None:
+        async with transport.stream(
+            "POST", feed.server.url, headers={}, body=b"x" * size, timeout=limits
+        ) as answer:
+            await anext(aiter(answer.chunks()))
+
+    async with feed.server:
+        waiting = asyncio.create_task(ask())
+        await asyncio.sleep(0.01)
+        for _ in range(8):
+            feed.bring()
+            await later(60)
+            assert not waiting.done()
+        await later(101)
+        with pytest.raises(RequestTimeoutError) as raised:
+            await waiting
+    assert raised.value.kind == "read"
 
 
 async def test_the_time_that_a_reader_takes_is_not_the_servers(

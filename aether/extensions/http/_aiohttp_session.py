@@ -9,12 +9,10 @@ import asyncio
 import functools
 import io
 import math
-import select
 import socket
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
 
 import aiohttp
@@ -25,6 +23,7 @@ from aiohttp.http import StreamWriter
 from yarl import URL
 
 from aether.errors import ConfigurationError, RequestTimeoutError
+from aether.extensions.http._aiohttp_line import Line, Patience, at_least
 from aether.extensions.http._wire import (
     HEADERS,
     check_proxy,
@@ -37,7 +36,7 @@ from aether.http.contracts import AddressCheck, Timeout
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
-__all__ = ["Session", "Target", "abort", "at_least"]
+__all__ = ["Session", "abort"]
 
 _LONGEST_HEADER = 32 * 1024
 _AT_ONCE = 64 * 1024
@@ -74,7 +73,7 @@ class Session:
         proxies = {} if guarded else getproxies_environment()
         self.target = functools.lru_cache(_TARGETS)(functools.partial(Target, proxies))
         """What a method, a URL and a tuple of headers come to."""
-        self.patience = _Patience(asyncio.get_running_loop())
+        self.patience = Patience(asyncio.get_running_loop())
 
     @property
     def closed(self) -> bool:
@@ -82,7 +81,7 @@ class Session:
 
     async def ask(
         self, target: Target, body: bytes | None, timeout: Timeout
-    ) -> aiohttp.ClientResponse:
+    ) -> tuple[aiohttp.ClientResponse, Line]:
         """Send a request. The answer has begun; its body is to be read, or to be closed."""
         if self.closed:
             raise RuntimeError("The connector is closed.")
@@ -90,31 +89,33 @@ class Session:
         at_once = small and target.is_direct and not self._connector.force_close
         request = target.ready if at_once else target.request(body)
         connection = await self._connector.connect(request, [], _connecting(timeout.connect))
-        protocol, answer = cast("ResponseHandler", connection.protocol), None
+        answer = None
         try:
+            line, protocol = Line.of(connection)
             protocol.set_response_params(
                 skip_payload=request.method == "HEAD",
                 read_until_eof=True,
                 auto_decompress=False,
                 # For a body that takes its time, aiohttp's own limit: it begins when all is sent.
-                read_timeout=None if at_once else timeout.read and at_least(timeout.read),
+                read_timeout=None if at_once or timeout.read is None else at_least(timeout.read),
                 max_line_size=_LONGEST_HEADER,
                 max_field_size=_LONGEST_HEADER,
             )
-            if at_once:
-                answer = await target.send(small, protocol)
-                self.patience.begin(protocol, timeout.read)
-            else:
+            if not at_once:
                 answer = await request.send(connection)
-            return await answer.start(connection)
+                return await answer.start(connection), line
+            answer = await target.send(small, protocol)
+            self.patience.begin(protocol, line, timeout.read)
+            try:
+                return await answer.start(connection), line
+            finally:
+                self.patience.end(protocol)
         except BaseException:
             abort(connection)
             if answer is not None:
                 answer.close()
             connection.close()
             raise
-        finally:
-            self.patience.end(protocol)
 
     async def take_turn(self, timeout: Timeout) -> Timeout:
         """Wait, first come, first served, until a connection may be made. What is left of the
@@ -233,52 +234,6 @@ class Target:
         )
 
 
-class _Waiting(Protocol):
-    def set_exception(self, exc: BaseException, /) -> None: ...
-
-
-class _Patience:
-    """How long the answers of one event loop are waited for, piece by piece.
-
-    One timer does for all, and is set again when it has rung. aiohttp would set one at each piece.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._until: dict[_Waiting, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self, waiting: _Waiting, seconds: float | None) -> None:
-        """Have it fail after so many seconds, unless it ends before."""
-        if seconds is None:
-            return
-        until = self._until[waiting] = self._loop.time() + at_least(seconds)
-        if self._timer is None or until < self._timer.when():
-            self._set(until)
-
-    def end(self, waiting: _Waiting) -> None:
-        self._until.pop(waiting, None)
-
-    def close(self) -> None:
-        self._until.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _set(self, when: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._ring, when)
-
-    def _ring(self, when: float) -> None:
-        now = max(when, self._loop.time())  # it may ring a tick of the clock before its time
-        self._timer = None
-        for waiting in [waiting for waiting, until in self._until.items() if until <= now]:
-            del self._until[waiting]
-            waiting.set_exception(aiohttp.SocketTimeoutError())
-        if self._until:
-            self._set(min(self._until.values()))
-
-
 class _Connector(aiohttp.TCPConnector):
     """Hands out no kept connection that its peer has closed.
 
@@ -286,12 +241,6 @@ class _Connector(aiohttp.TCPConnector):
     that close after each answer do it at about the time of the next request. Nothing has been sent
     by then, so another connection takes its place.
     """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._used: weakref.WeakKeyDictionary[ResponseHandler, Callable[[], bool]]
-        self._used = weakref.WeakKeyDictionary()
-        """Those that were handed out before, and how to ask of each whether its peer has spoken."""
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -301,33 +250,17 @@ class _Connector(aiohttp.TCPConnector):
                 connection = await super().connect(req, traces, timeout)
             except TimeoutError:
                 raise aiohttp.ConnectionTimeoutError from None
-            protocol = connection.protocol
-            if protocol is None:
+            transport, protocol = connection.transport, connection.protocol
+            if transport is None or protocol is None:
                 return connection
-            has_spoken = self._used.get(protocol)
-            if has_spoken is None:
-                self._used[protocol] = _asking(connection)
+            line = transport.get_protocol()
+            if not isinstance(line, Line):  # it was made just now
+                transport.set_protocol(Line(protocol, transport))
                 return connection
-            if not has_spoken():
+            if not line.has_spoken():
                 return connection
             abort(connection)
             connection.close()
-
-
-def _asking(connection: Connection) -> Callable[[], bool]:
-    """Asks whether the peer has closed the connection, or has said what nobody asked for: both end
-    it. Nothing is read away.
-    """
-    transport = connection.transport
-    sock = None if transport is None else transport.get_extra_info("socket")
-    number = -1 if sock is None else sock.fileno()
-    if number < 0:
-        return lambda: True
-    if not hasattr(select, "poll"):  # on Windows, where no number is too large for `select`
-        return lambda: bool(select.select([number], [], [], 0)[0])
-    asked = select.poll()
-    asked.register(number, select.POLLIN)
-    return lambda: bool(asked.poll(0))
 
 
 def abort(connection: Connection) -> None:
@@ -336,11 +269,6 @@ def abort(connection: Connection) -> None:
     # goodbye, for up to 30 seconds (asyncio's `ssl_shutdown_timeout`).
     if connection.transport is not None:
         connection.transport.abort()
-
-
-def at_least(seconds: float) -> float:
-    """A limit that has passed is not one of 0, which is none to aiohttp."""
-    return max(seconds, 0.001)
 
 
 @functools.lru_cache(maxsize=128)

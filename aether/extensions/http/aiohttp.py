@@ -23,7 +23,8 @@ from aether.errors import (
     ProviderConnectionError,
     RequestTimeoutError,
 )
-from aether.extensions.http._aiohttp_session import Session, abort, at_least
+from aether.extensions.http._aiohttp_line import Line, at_least
+from aether.extensions.http._aiohttp_session import Session, abort
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
@@ -105,6 +106,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         "_check_address",
         "_connection_lost",
         "_has_turn",
+        "_line",
         "_request",
         "_session",
         "_sessions",
@@ -139,7 +141,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         failure: Exception | None = None
         self._session = await self._open()
         try:
-            self._answer = await self._ask()
+            self._answer, self._line = await self._ask()
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             failure = self._session.refusal or self._translate(error)
         except BaseException:
@@ -192,7 +194,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
 
     async def _next(self, content: aiohttp.StreamReader) -> bytes:
         patience = self._session.patience
-        patience.begin(content, self._request[-1].read)
+        patience.begin(content, self._line, self._request[-1].read)
         try:
             if self._until is None:
                 return await content.readany()
@@ -207,7 +209,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._sessions.check_open()
         return Session(self._check_address)
 
-    async def _ask(self) -> aiohttp.ClientResponse:
+    async def _ask(self) -> tuple[aiohttp.ClientResponse, Line]:
         method, url, headers, body, timeout = self._request
         session = self._session
         target = session.target(method, url, tuple(headers.items()))
