@@ -201,4 +201,4 @@ def held_by(transport: Any) -> list[Any]:
         assert isinstance(client._transport._pool._close_connections, functools.partial)
         return connections
     session: Any = transport._sessions._kept[loop][0]
-    return [protocol for kept in session.client.connector._conns.values() for protocol, _ in kept]
+    return [protocol for kept in session._connector._conns.values() for protocol, _ in kept]

@@ -102,6 +102,30 @@ async def test_an_upload_that_is_cancelled_is_not_finished_first(
         over.set()
 
 
+async def test_bodies_of_all_sizes_arrive_one_after_another(
+    make_transport: Callable[[], Transport],
+) -> None:
+    requests: list[bytes] = []
+    edge = 64 * 1024
+    sizes = [1, 2, 0, edge - 1, edge, edge + 1, 3, MEGABYTE, MEGABYTE + 1, 4, None, 5]
+    async with opened(make_transport()) as transport, RawServer(always(OK, requests)) as server:
+        for size in sizes:
+            await transport.request(
+                "POST",
+                server.url,
+                headers={"content-type": "x/y"},
+                body=None if size is None else b"x" * size,
+                timeout=PATIENCE,
+                max_bytes=10,
+            )
+        assert server.accepted == 1
+    for size, request in zip(sizes, requests, strict=True):
+        head, _, body = request.lower().partition(b"\r\n\r\n")
+        assert body == b"x" * (size or 0)
+        assert head.count(b"content-length: %d" % (size or 0)) == 1
+        assert head.count(b"content-type: x/y") == 1
+
+
 async def test_an_answer_before_the_request_was_read_ends_the_upload(
     make_transport: Callable[[], Transport],
 ) -> None:

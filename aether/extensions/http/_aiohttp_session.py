@@ -1,16 +1,15 @@
 """What aiohttp is told once, so that it keeps the promises of the port.
 
-It must not know a single request.
+It must not know what becomes of an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import math
-import select
 import socket
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,23 +18,43 @@ from urllib.request import getproxies_environment
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.helpers import TimerNoop
+from aiohttp.http import StreamWriter
+from yarl import URL
 
 from aether.errors import ConfigurationError, RequestTimeoutError
-from aether.extensions.http._wire import HEADERS, check_proxy, proxy_for
+from aether.extensions.http._aiohttp_line import Line, Patience, at_least
+from aether.extensions.http._wire import (
+    HEADERS,
+    check_proxy,
+    check_request,
+    not_requestable,
+    proxy_for,
+)
 from aether.http.contracts import AddressCheck, Timeout
 
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
-__all__ = ["Session", "abort", "limits"]
+__all__ = ["Session", "abort"]
 
 _LONGEST_HEADER = 32 * 1024
+_AT_ONCE = 64 * 1024
+"""So much is written at once: asyncio takes it without a pause."""
+_LARGE_BODY = 1024 * 1024
+_TARGETS = 64
+"""So many are kept. A client has a few; one whose headers change with each request, many."""
 
 
 class Session:
-    """aiohttp's session of one event loop; or of one request, if addresses are to be checked."""
+    """aiohttp's connections of one event loop; or of one request, if addresses are to be checked.
 
-    __slots__ = ("_proxies", "_turns", "client", "refusal")
+    They are used by way of aiohttp's connector, request and response. Its own session would send a
+    GET again when a connection breaks; and what it does for each request (redirects, cookies,
+    timers, a task for the body) costs as much as all the rest.
+    """
+
+    __slots__ = ("_connector", "_turns", "patience", "refusal", "target")
 
     def __init__(
         self, check_address: AddressCheck | None = None, *, max_connections: int | None = None
@@ -45,26 +64,58 @@ class Session:
         """What the check raised."""
         # aiohttp's own limit would count waiting as connecting.
         self._turns = None if max_connections is None else asyncio.Semaphore(max_connections)
-        self._proxies = {} if guarded else getproxies_environment()
-        connector = _Connector(
+        self._connector = _Connector(
             limit=0,
             force_close=guarded,
             use_dns_cache=not guarded,
             socket_factory=None if check_address is None else self._checking(check_address),
         )
-        self.client = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers=HEADERS,
-            max_field_size=_LONGEST_HEADER,
-            max_line_size=_LONGEST_HEADER,
-            response_class=_AbortingResponse,
-            timeout=aiohttp.ClientTimeout(total=None),
-        )
-        # aiohttp would send a GET again when its connection breaks, and has no public switch for
-        # it (its own test client sets this too). What is sent again is for the caller to say.
-        self.client._retry_connection = False  # noqa: SLF001 - see above
+        proxies = {} if guarded else getproxies_environment()
+        self.target = functools.lru_cache(_TARGETS)(functools.partial(Target, proxies))
+        """What a method, a URL and a tuple of headers come to."""
+        self.patience = Patience(asyncio.get_running_loop())
+
+    @property
+    def closed(self) -> bool:
+        return self._connector.closed
+
+    async def ask(
+        self, target: Target, body: bytes | None, timeout: Timeout
+    ) -> tuple[aiohttp.ClientResponse, Line]:
+        """Send a request. The answer has begun; its body is to be read, or to be closed."""
+        if self.closed:
+            raise RuntimeError("The connector is closed.")
+        small = b"" if body is None or len(body) > _AT_ONCE else body
+        at_once = small and target.is_direct and not self._connector.force_close
+        request = target.ready if at_once else target.request(body)
+        connection = await self._connector.connect(request, [], _connecting(timeout.connect))
+        answer = None
+        try:
+            line, protocol = Line.of(connection)
+            protocol.set_response_params(
+                skip_payload=request.method == "HEAD",
+                read_until_eof=True,
+                auto_decompress=False,
+                # For a body that takes its time, aiohttp's own limit: it begins when all is sent.
+                read_timeout=None if at_once or timeout.read is None else at_least(timeout.read),
+                max_line_size=_LONGEST_HEADER,
+                max_field_size=_LONGEST_HEADER,
+            )
+            if not at_once:
+                answer = await request.send(connection)
+                return await answer.start(connection), line
+            answer = await target.send(small, protocol)
+            self.patience.begin(protocol, line, timeout.read)
+            try:
+                return await answer.start(connection), line
+            finally:
+                self.patience.end(protocol)
+        except BaseException:
+            abort(connection)
+            if answer is not None:
+                answer.close()
+            connection.close()
+            raise
 
     async def take_turn(self, timeout: Timeout) -> Timeout:
         """Wait, first come, first served, until a connection may be made. What is left of the
@@ -95,19 +146,8 @@ class Session:
             self._turns.release()
 
     async def aclose(self) -> None:
-        await self.client.close()
-
-    def proxy_for(self, url: str) -> str | None:
-        """The URL of the proxy that the environment names for this one."""
-        proxy = proxy_for(url, self._proxies) if self._proxies else None
-        if proxy is not None and not proxy.lower().startswith(("http://", "https://")):
-            raise ConfigurationError(
-                f"aiohttp knows no {proxy.partition('://')[0]} proxy. Set AETHER_HTTP=httpx, which "
-                "knows SOCKS, or exempt this host with NO_PROXY."
-            )
-        if proxy is not None:
-            check_proxy(proxy)
-        return proxy
+        self.patience.close()
+        await self._connector.close()
 
     def _checking(self, check_address: AddressCheck) -> Callable[[Any], socket.socket]:
         """Makes sockets to addresses that the check allows, and none once it has refused one.
@@ -130,6 +170,70 @@ class Session:
         return make_socket
 
 
+class Target:
+    """A method, a URL and headers, checked and made ready for any number of requests."""
+
+    __slots__ = ("_headers", "_method", "_proxy", "_url", "host", "ready")
+
+    def __init__(
+        self, proxies: dict[str, str], method: str, url: str, headers: tuple[tuple[str, str], ...]
+    ) -> None:
+        self.host = check_request(method, url, dict(headers))
+        self._method = method
+        sent = {name.lower(): (name, value) for name, value in (*HEADERS.items(), *headers)}
+        self._headers = dict(sent.values())
+        proxy = _proxy_for(url, proxies)
+        try:
+            self._proxy = None if proxy is None else URL(proxy)
+            self._url = URL(url)
+            if self._url.raw_user is not None or self._url.raw_password is not None:
+                user, password = self._url.user or "", self._url.password or ""
+                self._headers["Authorization"] = aiohttp.encode_basic_auth(user, password, "latin1")
+                self._url = self._url.with_user(None)
+            self.ready = self.request(b"")
+        except (aiohttp.InvalidURL, ValueError):
+            raise not_requestable(self.host) from None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether no proxy is asked, which is told more than the server."""
+        return self._proxy is None
+
+    def request(self, body: bytes | None) -> aiohttp.ClientRequest:
+        """The request as aiohttp makes it."""
+        return aiohttp.ClientRequest(
+            self._method,
+            self._url,
+            headers=self._headers,
+            # aiohttp warns of long bytes, which it writes in one go; of a file it takes parts.
+            data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
+            proxy=self._proxy,
+            proxy_headers=None if self._proxy is None else HEADERS,
+            loop=asyncio.get_running_loop(),
+        )
+
+    async def send(self, body: bytes, protocol: ResponseHandler) -> aiohttp.ClientResponse:
+        """As `ClientRequest.send`, but with the body at once and not in a task of its own."""
+        request = self.ready
+        headers = request.headers.copy()
+        headers["Content-Length"] = str(len(body))
+        writer = StreamWriter(protocol, request.loop)
+        await writer.write_headers(f"{request.method} {request.url.raw_path_qs} HTTP/1.1", headers)
+        await writer.write(body, drain=False)
+        return request.response_class(
+            request.method,
+            request.url,
+            writer=None,
+            continue100=None,
+            timer=TimerNoop(),
+            request_info=request.request_info,
+            traces=[],
+            loop=request.loop,
+            session=request.session,
+            stream_writer=writer,
+        )
+
+
 class _Connector(aiohttp.TCPConnector):
     """Hands out no kept connection that its peer has closed.
 
@@ -138,35 +242,25 @@ class _Connector(aiohttp.TCPConnector):
     by then, so another connection takes its place.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._used: weakref.WeakSet[ResponseHandler] = weakref.WeakSet()
-
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         while True:
-            connection = await super().connect(req, traces, timeout)
-            protocol = connection.protocol
-            if protocol not in self._used:
-                if protocol is not None:
-                    self._used.add(protocol)
+            try:
+                connection = await super().connect(req, traces, timeout)
+            except TimeoutError:
+                raise aiohttp.ConnectionTimeoutError from None
+            transport, protocol = connection.transport, connection.protocol
+            if transport is None or protocol is None:
                 return connection
-            if not _has_something_to_read(connection):
+            line = transport.get_protocol()
+            if not isinstance(line, Line):  # it was made just now
+                transport.set_protocol(Line(protocol, transport))
+                return connection
+            if not line.has_spoken():
                 return connection
             abort(connection)
             connection.close()
-
-
-class _AbortingResponse(aiohttp.ClientResponse):
-    """An answer whose connection breaks off when it is given up before its head has come."""
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        try:
-            return await super().start(connection)
-        except BaseException:
-            abort(connection)
-            raise
 
 
 def abort(connection: Connection) -> None:
@@ -177,35 +271,23 @@ def abort(connection: Connection) -> None:
         connection.transport.abort()
 
 
-def _has_something_to_read(connection: Connection) -> bool:
-    """Whether the peer has closed the connection, or has said what nobody asked for: both end it.
-
-    Nothing is read away.
-    """
-    transport = connection.transport
-    sock = None if transport is None else transport.get_extra_info("socket")
-    number = -1 if sock is None else sock.fileno()
-    if number < 0:
-        return True
-    if not hasattr(select, "poll"):  # on Windows, where no number is too large for `select`
-        return bool(select.select([number], [], [], 0)[0])
-    asked = select.poll()
-    asked.register(number, select.POLLIN)
-    return bool(asked.poll(0))
-
-
 @functools.lru_cache(maxsize=128)
-def limits(timeout: Timeout) -> aiohttp.ClientTimeout:
-    """The limits in the library's own form."""
-
-    # A limit of 0 is none to aiohttp: one that has passed must not become endless patience. And it
-    # would round what is over 5 seconds up to whole ones.
-    def limit(seconds: float | None) -> float | None:
-        return None if seconds is None else max(seconds, 0.001)
-
+def _connecting(seconds: float | None) -> aiohttp.ClientTimeout:
+    # aiohttp would round what is over 5 seconds up to whole ones.
     return aiohttp.ClientTimeout(
-        total=limit(timeout.total),
-        connect=limit(timeout.connect),
-        sock_read=limit(timeout.read),
-        ceil_threshold=math.inf,
+        connect=None if seconds is None else at_least(seconds), ceil_threshold=math.inf
     )
+
+
+def _proxy_for(url: str, proxies: dict[str, str]) -> str | None:
+    """The URL of the proxy that the environment names for a URL."""
+    proxy = proxy_for(url, proxies) if proxies else None
+    if proxy is None:
+        return None
+    if not proxy.lower().startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"aiohttp knows no {proxy.partition('://')[0]} proxy. Set AETHER_HTTP=httpx, which "
+            "knows SOCKS, or exempt this host with NO_PROXY."
+        )
+    check_proxy(proxy)
+    return proxy

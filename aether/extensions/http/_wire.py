@@ -31,6 +31,7 @@ __all__ = [
     "check_request",
     "closed_meanwhile",
     "flatten",
+    "not_requestable",
     "proxy_for",
     "read_body",
     "reason_of",
@@ -78,6 +79,11 @@ def check_request(method: str, url: str, headers: Mapping[str, str]) -> str:
                 "header: take one of them away."
             )
     return host
+
+
+def not_requestable(host: str) -> InputError:
+    """What is said of a URL that a library refuses."""
+    return InputError(f"Not a URL that can be requested: its host is {host!r}.")
 
 
 def closed_meanwhile(error: Exception, host: str) -> AetherError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -20,19 +19,19 @@ from aiohttp.http import HttpProcessingError
 
 from aether.errors import (
     AetherError,
-    InputError,
     ProtocolError,
     ProviderConnectionError,
     RequestTimeoutError,
 )
-from aether.extensions.http._aiohttp_session import Session, abort, limits
+from aether.extensions.http._aiohttp_line import Line, at_least
+from aether.extensions.http._aiohttp_session import Session, abort
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
     check_max_connections,
-    check_request,
     closed_meanwhile,
     flatten,
+    not_requestable,
     read_body,
     reason_of,
 )
@@ -40,8 +39,6 @@ from aether.http.bodies import read_error_body
 from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeout
 
 __all__ = ["AiohttpTransport"]
-
-_LARGE_BODY = 1024 * 1024
 
 
 class AiohttpTransport:
@@ -108,9 +105,12 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         "_broken",
         "_check_address",
         "_connection_lost",
+        "_has_turn",
+        "_line",
         "_request",
         "_session",
         "_sessions",
+        "_until",
         "headers",
         "host",
         "status",
@@ -131,27 +131,17 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._check_address = check_address
         self._broken: AetherError | None = None
         self._connection_lost: asyncio.Future[None] | None = None
+        self._has_turn = False
+        self._until: float | None = None
         self.host = ""
         self.status = 0
         self.headers: Mapping[str, str] = {}
 
     async def __aenter__(self) -> Self:
-        method, url, headers, body, timeout = self._request
-        self.host = check_request(method, url, headers)
-        self._session = await self._open()
-        timeout = await self._session.take_turn(timeout)
         failure: Exception | None = None
+        self._session = await self._open()
         try:
-            self._answer = await self._session.client.request(
-                method,
-                url,
-                headers=headers,
-                # aiohttp warns of long bytes, which it writes in one go; of a file it takes parts.
-                data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY else body,
-                timeout=limits(timeout),
-                allow_redirects=False,
-                proxy=self._session.proxy_for(url),
-            )
+            self._answer, self._line = await self._ask()
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             failure = self._session.refusal or self._translate(error)
         except BaseException:
@@ -192,7 +182,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             raise self._broken
         content = self._answer.content
         try:
-            piece = await content.readany()
+            piece = content.read_nowait() if content.is_eof() else await self._next(content)
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             self._broken = self._translate(error)
             piece = _left_over(content)
@@ -202,14 +192,39 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             raise self._broken
         raise StopAsyncIteration
 
+    async def _next(self, content: aiohttp.StreamReader) -> bytes:
+        patience = self._session.patience
+        patience.begin(content, self._line, self._request[-1].read)
+        try:
+            if self._until is None:
+                return await content.readany()
+            async with asyncio.timeout_at(self._until):
+                return await content.readany()
+        finally:
+            patience.end(content)
+
     async def _open(self) -> Session:
         if self._check_address is None:
             return await self._sessions.get()
         self._sessions.check_open()
         return Session(self._check_address)
 
+    async def _ask(self) -> tuple[aiohttp.ClientResponse, Line]:
+        method, url, headers, body, timeout = self._request
+        session = self._session
+        target = session.target(method, url, tuple(headers.items()))
+        self.host = target.host
+        timeout = await session.take_turn(timeout)
+        self._has_turn = True
+        if timeout.total is None:
+            return await session.ask(target, body, timeout)
+        self._until = asyncio.get_running_loop().time() + at_least(timeout.total)
+        async with asyncio.timeout_at(self._until):
+            return await session.ask(target, body, timeout)
+
     async def _leave(self) -> None:
-        self._session.end_turn()
+        if self._has_turn:
+            self._session.end_turn()
         if self._check_address is not None:
             await self._session.aclose()
 
@@ -217,7 +232,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         """Have a lost connection end the body in any case.
 
         aiohttp closes the connection when the chunked coding is broken in mid-body, and tells the
-        protocol but not the body, whose reader would wait for ever: its time limit is off by then.
+        protocol but not the body, whose reader would wait for ever.
         """
         protocol = self._protocol()
         lost = None if protocol is None else protocol.closed
@@ -239,7 +254,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         return None if connection is None else connection.protocol
 
     def _translate(self, error: Exception) -> AetherError:
-        if self._session.client.closed and not isinstance(error, AetherError):
+        if self._session.closed and not isinstance(error, AetherError):
             return closed_meanwhile(error, self.host)
         return _translate(error, self.host)
 
@@ -279,7 +294,7 @@ def _translate(error: Exception, host: str) -> AetherError:
         return ProtocolError(f"{host} answered with something that is not HTTP.", kind="http")
     # Last, for a certificate's error is a ValueError too.
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError | ValueError):
-        return InputError(f"Not a URL that can be requested: its host is {host!r}.")
+        return not_requestable(host)
     return ProviderConnectionError(
         f"The connection to {host} broke: {type(error).__name__}.", kind="reset"
     )
