@@ -64,7 +64,7 @@ def decode(body: bytes, source: Source) -> dict[str, Any]:
     """
     value = decode_any(body, source)
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = value[0]
+        return value[0]
     return expect(value, dict, "body", source)
 
 
@@ -142,7 +142,9 @@ def reported_cost(usage: dict[str, Any]) -> float | None:
     ticks = _amount(usage.get("cost_in_usd_ticks"))
     if ticks is not None:
         return ticks / _TICKS
-    cost, details = usage.get("cost"), usage.get("cost_details")
+    if "cost" not in usage:
+        return None
+    cost, details = usage["cost"], usage.get("cost_details")
     if isinstance(cost, dict):
         return _amount(cost.get("total_cost"))
     if not isinstance(details, dict):
@@ -155,5 +157,7 @@ def reported_cost(usage: dict[str, Any]) -> float | None:
 
 
 def _amount(value: Any) -> float | None:
+    if value is None:
+        return None
     known = type(value) in (int, float) and 0 <= value <= _MOST
     return float(value) if known else None
