@@ -47,6 +47,8 @@ def only_own(request: LLMRequest, provider: str, host: str | None) -> LLMRequest
     What a message of the user's carries, and is bound to no host, its author has put there: it
     goes along.
     """
+    if all(map(_is_bare, request.messages)):
+        return request
 
     def kept(state: ProviderState, *, authored: bool) -> ProviderState:
         if provider not in state:
@@ -71,15 +73,15 @@ def restated(message: Message, change: Callable[[ProviderState], ProviderState])
     back the same object for one that stays, and the message is the same if all do. Where there is
     none, it is not asked.
     """
-    if isinstance(message.content, str) and not (message.tool_calls or message.provider_state):
-        return message  # as most are
+    if _is_bare(message):
+        return message
     changes: dict[str, Any] = {}
     state = change(message.provider_state)
     if state is not message.provider_state:
         changes["provider_state"] = state
     for name in ("tool_calls", "content"):
         old = getattr(message, name)
-        if isinstance(old, str):
+        if isinstance(old, str) or not any(each.provider_state for each in old):
             continue
         new = [_changed(each, change) for each in old]
         if any(a is not b for a, b in zip(old, new, strict=True)):
@@ -90,6 +92,11 @@ def restated(message: Message, change: Callable[[ProviderState], ProviderState])
 def unbound(state: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a provider's state without the host that it is bound to."""
     return {name: value for name, value in state.items() if name != _HOST}
+
+
+def _is_bare(message: Message) -> bool:
+    """Whether there is no state in it, nor anything else that could carry one, as in most."""
+    return isinstance(message.content, str) and not (message.tool_calls or message.provider_state)
 
 
 def _changed(carrier: Any, change: Callable[[ProviderState], ProviderState]) -> Any:
