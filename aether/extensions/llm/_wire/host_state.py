@@ -47,7 +47,7 @@ def only_own(request: LLMRequest, provider: str, host: str | None) -> LLMRequest
     What a message of the user's carries, and is bound to no host, its author has put there: it
     goes along.
     """
-    if all(map(_is_bare, request.messages)):
+    if not any(map(_has_state, request.messages)):
         return request
 
     def kept(state: ProviderState, *, authored: bool) -> ProviderState:
@@ -73,7 +73,7 @@ def restated(message: Message, change: Callable[[ProviderState], ProviderState])
     back the same object for one that stays, and the message is the same if all do. Where there is
     none, it is not asked.
     """
-    if _is_bare(message):
+    if not _has_state(message):
         return message
     changes: dict[str, Any] = {}
     state = change(message.provider_state)
@@ -81,7 +81,7 @@ def restated(message: Message, change: Callable[[ProviderState], ProviderState])
         changes["provider_state"] = state
     for name in ("tool_calls", "content"):
         old = getattr(message, name)
-        if isinstance(old, str) or not any(each.provider_state for each in old):
+        if isinstance(old, str):
             continue
         new = [_changed(each, change) for each in old]
         if any(a is not b for a, b in zip(old, new, strict=True)):
@@ -94,9 +94,14 @@ def unbound(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != _HOST}
 
 
-def _is_bare(message: Message) -> bool:
-    """Whether there is no state in it, nor anything else that could carry one, as in most."""
-    return isinstance(message.content, str) and not (message.tool_calls or message.provider_state)
+def _has_state(message: Message) -> bool:
+    """Whether there is a state in the message, its calls or its parts: most have none."""
+    if message.provider_state:
+        return True
+    if message.tool_calls and any(call.provider_state for call in message.tool_calls):
+        return True
+    content = message.content
+    return not isinstance(content, str) and any(part.provider_state for part in content)
 
 
 def _changed(carrier: Any, change: Callable[[ProviderState], ProviderState]) -> Any:

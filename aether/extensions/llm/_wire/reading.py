@@ -139,7 +139,7 @@ def reported_cost(usage: dict[str, Any]) -> float | None:
     OpenRouter names the price of a call over a key of one's own apart from its fee. A bare `cost`
     of anybody else is of no known currency.
     """
-    ticks = _amount(usage.get("cost_in_usd_ticks"))
+    ticks = _amount(usage["cost_in_usd_ticks"]) if "cost_in_usd_ticks" in usage else None
     if ticks is not None:
         return ticks / _TICKS
     if "cost" not in usage:
@@ -157,7 +157,5 @@ def reported_cost(usage: dict[str, Any]) -> float | None:
 
 
 def _amount(value: Any) -> float | None:
-    if value is None:
-        return None
     known = type(value) in (int, float) and 0 <= value <= _MOST
     return float(value) if known else None

@@ -199,7 +199,9 @@ class _Conversation:
 
     def _add_points(self, message: Message) -> None:
         """Behind all of a message whose blocks are not its parts."""
-        for part in _parts(message):
+        if isinstance(message.content, str):
+            return
+        for part in message.content:
             if isinstance(part, CachePoint):
                 self._breakpoints.add(self._blocks(), part.ttl)
 
