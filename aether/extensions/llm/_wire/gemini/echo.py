@@ -23,7 +23,7 @@ from aether.extensions.llm._wire.gemini.parts import (
 from aether.extensions.llm._wire.host_state import restated
 from aether.extensions.llm._wire.media import Media, base64_of
 from aether.llm.content import ContentPart, TextPart
-from aether.llm.messages import LLMRequest, Message, ToolCall
+from aether.llm.messages import LLMRequest, Message
 
 __all__ = ["FOREIGN_SIGNATURE", "PartsKept", "neutral_parts", "recalled_parts", "without_state"]
 

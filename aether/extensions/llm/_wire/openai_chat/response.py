@@ -176,6 +176,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
             state[CONTENT] = message["content"]
     if refusal:
         state["refusal"] = refusal
+    media = _media(message, source) if "audio" in message or "images" in message else ()
     calls = listed(message, "tool_calls", source)
     if not calls and message.get(OLD_CALL):
         calls = [{"function": message[OLD_CALL]}]
@@ -188,7 +189,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
         model=read_model(value),
         state=state,
         refused=bool(refusal),
-        media=_media(message, source) if "audio" in message or "images" in message else (),
+        media=media,
     )
     try:
         answer.check(source)
