@@ -6,7 +6,7 @@ in no message: it may be a secret, or an image.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -47,29 +47,42 @@ class Data(BaseModel):
         val_json_bytes="base64",
     )
 
+    _leading: ClassVar[tuple[str, ...]] = ()
+    """The fields that may be given by position, in their order."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls._leading = tuple(n for n, f in cls.model_fields.items() if f.kw_only is False)
+
     if not TYPE_CHECKING:  # checkers read the signature off the fields that have kw_only=False
 
         def __init__(self, *args: Any, **data: Any) -> None:
             if args:
-                names = [n for n, f in type(self).model_fields.items() if f.kw_only is False]
-                if len(args) > len(names):
-                    raise TypeError(
-                        f"{type(self).__name__} takes at most {len(names)} positional arguments: "
-                        f"{', '.join(names)}"
-                    )
-                for name, value in zip(names, args, strict=False):
-                    if name in data:
-                        raise TypeError(f"{type(self).__name__} got {name!r} twice")
-                    data[name] = value
+                _name(args, data, type(self))
             try:
-                super().__init__(**data)
+                # As pydantic's own RootModel does, here and below: these are made in large numbers.
+                self.__pydantic_validator__.validate_python(data, self_instance=self)
             except ValidationError as error:
                 problems = "; ".join(problems_in(error))
                 raise InputError(f"{type(self).__name__}: {problems}.") from error
 
-        # As on pydantic's own RootModel: validation need not come through here for each model that
-        # it makes, which would take it more than twice as long.
+        # Validation need not come through here for each model that it makes, which would take it
+        # more than twice as long.
         __init__.__pydantic_base_init__ = True
+
+
+def _name(args: tuple[Any, ...], data: dict[str, Any], cls: type[Data]) -> None:
+    """Put the values that were given by position under the names of their fields."""
+    names = cls._leading
+    if len(args) > len(names):
+        raise TypeError(
+            f"{cls.__name__} takes at most {len(names)} positional arguments: {', '.join(names)}"
+        )
+    for name, value in zip(names, args, strict=False):
+        if name in data:
+            raise TypeError(f"{cls.__name__} got {name!r} twice")
+        data[name] = value
 
 
 def problems_in(error: ValidationError) -> list[str]:

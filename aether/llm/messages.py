@@ -132,7 +132,7 @@ class ToolCall(Data):
         elif not is_too_large(text):
             try:
                 parsed = from_json(text, allow_inf_nan=False)
-                _names.decode(text)
+                _names.raw_decode(text)
             except ValueError:
                 parsed = None
         if isinstance(parsed, dict):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 import aether
 from aether import Aether, Tool
@@ -346,6 +347,28 @@ def test_a_data_url_is_data() -> None:
     assert (text.data, text.media_type) == (b"a b", "text/plain")
     with pytest.raises(InputError, match="image/, as text/plain does not"):
         ImagePart(url="data:,x")
+
+
+def test_a_model_of_ones_own_takes_its_leading_fields_by_position_too() -> None:
+    class Signed(ToolCall):
+        by: str = Field(default="", kw_only=False)
+
+    assert Signed("c1", "add", {}, "me") == Signed(id="c1", name="add", arguments={}, by="me")
+    assert ToolCall("c1", "add", {}) == ToolCall(id="c1", name="add", arguments={})
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "said"),
+    [
+        (("user", "Hi", []), {}, "Message takes at most 2 positional arguments: role, content"),
+        (("user",), {"role": "user"}, "Message got 'role' twice"),
+    ],
+)
+def test_a_field_is_given_once_and_only_the_leading_ones_by_position(
+    args: tuple[Any, ...], named: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(TypeError, match=re.escape(said)):
+        Message(*args, **named)
 
 
 def test_misspelt_field_is_refused() -> None:

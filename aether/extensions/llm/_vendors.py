@@ -6,9 +6,10 @@ of 2026-11, from the vendors' documentation and from recorded answers of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Literal
 
 __all__ = ["ELSEWHERE", "OPENAI", "VENDORS", "ReasoningControl", "Vendor", "is_among"]
@@ -31,7 +32,8 @@ def _efforts(*names: str) -> dict[str, Fields]:
     return {name: {"reasoning_effort": name} for name in names}
 
 
-def is_among(model: str, patterns: Sequence[str]) -> bool:
+@lru_cache(maxsize=256)
+def is_among(model: str, patterns: tuple[str, ...]) -> bool:
     """Whether a pattern matches the model's name, as it is or with a router's prefix left aside."""
     names = {model, model.rpartition("/")[2]}
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)

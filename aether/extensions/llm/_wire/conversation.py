@@ -6,11 +6,11 @@ It must not know a protocol. What can be repaired with certainty is repaired; th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from aether.errors import InputError
-from aether.llm.content import ReasoningPart
+from aether.llm.content import ContentPart, ReasoningPart
 from aether.llm.messages import Message
 
 __all__ = ["call_id_within", "paired", "place_of"]
@@ -33,7 +33,7 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
     results: dict[str, tuple[int, Message]] = {}
     for position, message in enumerate(messages, 1):
         if message.role == "tool":
-            call_id = _answered(message, [each for each in expected if each not in results])
+            call_id = _answered(message, expected, results)
             if call_id is None and message.tool_call_id is None:
                 raise InputError(
                     f"Message {position} (tool) has no tool_call_id. It must be the id of a tool "
@@ -49,31 +49,24 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
                 message = message.model_copy(update={"tool_call_id": call_id})  # noqa: PLW2901 - mended
             results[call_id] = (position, message)
             if len(results) == len(expected):
-                yield from (results[each] for each in expected)
+                for each in expected:
+                    yield results[each]
                 expected, results = [], {}
             continue
-        missing = [each for each in expected if each not in results]
-        if missing:
+        if expected:
             raise InputError(
                 f"Message {position} ({message.role}) comes before the results of the tool calls "
-                f"{', '.join(missing)}. Put a tool message for each of them before it."
+                f"{_missing(expected, results)}. Put a tool message for each of them before it."
             )
-        if message.role == "user":
-            _check_user(message, position)
-        expected = [call.id for call in message.tool_calls]
-        if expected and message.role != "assistant":
-            raise InputError(
-                f"Message {position} ({message.role}) has tool calls, which only an assistant "
-                "message can make."
-            )
-        if len(set(expected)) < len(expected):
-            raise InputError(f"Message {position} has two tool calls with the same id.")
+        if message.role == "user" and not isinstance(message.content, str):
+            _check_user(message.content, message, position)
+        if message.tool_calls:
+            expected = _calls_of(message, position)
         yield position, message
-    missing = [each for each in expected if each not in results]
-    if missing:
+    if expected:
         raise InputError(
-            f"The messages end before the results of the tool calls {', '.join(missing)}. Add a "
-            "tool message for each of them."
+            "The messages end before the results of the tool calls "
+            f"{_missing(expected, results)}. Add a tool message for each of them."
         )
 
 
@@ -82,8 +75,24 @@ def call_id_within(most: int, call_id: str) -> str:
     return call_id if len(call_id) <= most else f"call_{sha256(call_id.encode()).hexdigest()[:24]}"
 
 
-def _check_user(message: Message, position: int) -> None:
-    parts = () if isinstance(message.content, str) else message.content
+def _calls_of(message: Message, position: int) -> list[str]:
+    """The ids of the message's calls."""
+    calls = [call.id for call in message.tool_calls]
+    if message.role != "assistant":
+        raise InputError(
+            f"Message {position} ({message.role}) has tool calls, which only an assistant "
+            "message can make."
+        )
+    if len(set(calls)) < len(calls):
+        raise InputError(f"Message {position} has two tool calls with the same id.")
+    return calls
+
+
+def _missing(expected: Sequence[str], results: Mapping[str, object]) -> str:
+    return ", ".join(each for each in expected if each not in results)
+
+
+def _check_user(parts: Sequence[ContentPart], message: Message, position: int) -> None:
     for number, part in enumerate(parts, 1):
         if isinstance(part, ReasoningPart):
             raise InputError(
@@ -92,8 +101,11 @@ def _check_user(message: Message, position: int) -> None:
             )
 
 
-def _answered(message: Message, unanswered: Sequence[str]) -> str | None:
+def _answered(
+    message: Message, expected: Sequence[str], results: Mapping[str, object]
+) -> str | None:
     call_id = message.tool_call_id
-    if call_id is None and len(unanswered) == 1:
-        return unanswered[0]
-    return call_id if call_id in unanswered else None
+    if call_id is not None:
+        return call_id if call_id in expected and call_id not in results else None
+    unanswered = [each for each in expected if each not in results]
+    return unanswered[0] if len(unanswered) == 1 else None

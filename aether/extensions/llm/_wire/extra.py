@@ -13,13 +13,15 @@ from aether.errors import InputError
 __all__ = ["laid_over"]
 
 
-def laid_over(body: Mapping[str, Any], extra: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
-    """The body with the fields of `extra` over its own.
+def laid_over(body: dict[str, Any], extra: Mapping[str, Any], *, stream: bool) -> dict[str, Any]:
+    """The body with the fields of `extra` over its own; itself, if there are none.
 
     Objects are merged field by field, unless they have another `type`, and `tools` are added behind
     those that are offered: so what is added takes nothing away. `InputError` for a `stream` that
     contradicts the call.
     """
+    if not extra:
+        return body
     if extra.get("stream", stream) is not stream:
         raise InputError(
             "extra_body sets stream against the call. Leave it out: stream() asks for a stream, "

@@ -47,6 +47,8 @@ def only_own(request: LLMRequest, provider: str, host: str | None) -> LLMRequest
     What a message of the user's carries, and is bound to no host, its author has put there: it
     goes along.
     """
+    if not any(map(_has_state, request.messages)):
+        return request
 
     def kept(state: ProviderState, *, authored: bool) -> ProviderState:
         if provider not in state:
@@ -71,8 +73,8 @@ def restated(message: Message, change: Callable[[ProviderState], ProviderState])
     back the same object for one that stays, and the message is the same if all do. Where there is
     none, it is not asked.
     """
-    if isinstance(message.content, str) and not (message.tool_calls or message.provider_state):
-        return message  # as most are
+    if not _has_state(message):
+        return message
     changes: dict[str, Any] = {}
     state = change(message.provider_state)
     if state is not message.provider_state:
@@ -90,6 +92,16 @@ def restated(message: Message, change: Callable[[ProviderState], ProviderState])
 def unbound(state: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a provider's state without the host that it is bound to."""
     return {name: value for name, value in state.items() if name != _HOST}
+
+
+def _has_state(message: Message) -> bool:
+    """Whether there is a state in the message, its calls or its parts: most have none."""
+    if message.provider_state:
+        return True
+    if message.tool_calls and any(call.provider_state for call in message.tool_calls):
+        return True
+    content = message.content
+    return not isinstance(content, str) and any(part.provider_state for part in content)
 
 
 def _changed(carrier: Any, change: Callable[[ProviderState], ProviderState]) -> Any:

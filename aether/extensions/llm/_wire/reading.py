@@ -64,7 +64,7 @@ def decode(body: bytes, source: Source) -> dict[str, Any]:
     """
     value = decode_any(body, source)
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = value[0]
+        return value[0]
     return expect(value, dict, "body", source)
 
 
@@ -139,10 +139,12 @@ def reported_cost(usage: dict[str, Any]) -> float | None:
     OpenRouter names the price of a call over a key of one's own apart from its fee. A bare `cost`
     of anybody else is of no known currency.
     """
-    ticks = _amount(usage.get("cost_in_usd_ticks"))
+    ticks = _amount(usage["cost_in_usd_ticks"]) if "cost_in_usd_ticks" in usage else None
     if ticks is not None:
         return ticks / _TICKS
-    cost, details = usage.get("cost"), usage.get("cost_details")
+    if "cost" not in usage:
+        return None
+    cost, details = usage["cost"], usage.get("cost_details")
     if isinstance(cost, dict):
         return _amount(cost.get("total_cost"))
     if not isinstance(details, dict):

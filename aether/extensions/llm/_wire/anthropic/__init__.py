@@ -32,7 +32,7 @@ class MessagesCodec:
 
     def render(self, request: LLMRequest, *, model: str, stream: bool) -> Rendered:
         request = only_own(request, PROVIDER, self._state_host)
-        native = self.output_mode(request, model) == "native"
+        native = request.output_schema is not None and self.output_mode(request, model) == "native"
         body = render_request(request, model=model, stream=stream, native_output=native)
         return Rendered(PATH, body, {"anthropic-version": version(body)})
 

@@ -23,6 +23,10 @@ class Breakpoints:
     def __init__(self) -> None:
         self._lifetimes: dict[int, Lifetime] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._lifetimes)
+
     def add(self, blocks: Sequence[Block], lifetime: Lifetime) -> None:
         """A point behind these blocks, which do not end in thinking: that cannot be marked. Behind
         nothing it means nothing; of two behind the same block, the longer lifetime counts.

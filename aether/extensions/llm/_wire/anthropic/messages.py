@@ -7,13 +7,14 @@ is an `InputError` that names the message by its position, from 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from aether.errors import InputError
 from aether.extensions.llm._wire.anthropic.caching import Breakpoints
-from aether.extensions.llm._wire.anthropic.parts import block_of
+from aether.extensions.llm._wire.anthropic.parts import block_of, text_block
 from aether.extensions.llm._wire.anthropic.state import (
+    Echo,
     call_id,
     container_of,
     echoed,
@@ -42,7 +43,7 @@ def render_messages(
     conversation = _Conversation(profile, takes_unsigned="claude" not in model.lower())
     conversation.begin_turn_at(_turn_start(messages))
     for position, message in paired(messages):
-        conversation.add(message, position, _following_role(messages, position))
+        conversation.add(message, position, messages)
     if not conversation.turns:
         raise InputError("There is no message to answer: all of them are empty or system messages.")
     last = messages[-1]
@@ -74,10 +75,10 @@ class _Conversation:
         """Where the turn that is to be answered begins."""
         self._turn_start = position
 
-    def add(self, message: Message, position: int, following: str | None) -> None:
-        """One message. `following` is the role of the next that is no system message."""
+    def add(self, message: Message, position: int, messages: Sequence[Message]) -> None:
+        """One message, which has its position among all `messages`."""
         if message.role == "system":
-            self._add_system(message, position, following)
+            self._add_system(message, position, _following_role(messages, position))
         elif message.role == "tool":
             self._add_result(message, position)
         elif message.role == "user":
@@ -93,7 +94,8 @@ class _Conversation:
 
     def fields(self) -> dict[str, Any]:
         """What a body needs of them."""
-        self._breakpoints.mark(self._blocks())
+        if self._breakpoints:
+            self._breakpoints.mark(self._blocks())
         fields: dict[str, Any] = {}
         if self._system:
             fields["system"] = _shortened(self._system)
@@ -127,25 +129,24 @@ class _Conversation:
 
     def _add_system(self, message: Message, position: int, following: str | None) -> None:
         late = self._takes_late_system(following)
-        for part, place in _placed(message, position):
+        for part, block in zip(_parts(message), _text_blocks(message, position), strict=True):
             if isinstance(part, CachePoint):
                 self._breakpoints.add(self._blocks() if late else self._system, part.ttl)
-            elif (block := _text_block(part, place)) is not None:
+            elif block is not None:
                 (self._turn("system") if late else self._system).append(block)
 
     def _add_user(self, message: Message, position: int) -> None:
-        made = [(part, block_of(part, place)) for part, place in _placed(message, position)]
-        if all(block is None for _, block in made):
+        blocks = _blocks(message, position)
+        if not any(blocks):
             raise InputError(f"Message {position} (user) is empty.")
-        for part, block in made:
+        for part, block in zip(_parts(message), blocks, strict=True):
             if isinstance(part, CachePoint):
                 self._breakpoints.add(self._blocks(), part.ttl)
             elif block is not None:
                 self._turn("user").append(block)
 
     def _add_result(self, message: Message, position: int) -> None:
-        made = (block_of(part, place) for part, place in _placed(message, position))
-        content = [block for block in made if block is not None]
+        content = [block for block in _blocks(message, position) if block is not None]
         call = message.tool_call_id or ""
         result: Block = {"type": "tool_result", "tool_use_id": self._ids[call]}
         if message.is_error:
@@ -162,25 +163,27 @@ class _Conversation:
         self._add_points(message)
 
     def _add_assistant(self, message: Message, position: int) -> None:
-        in_turn = position >= self._turn_start
-        if in_turn:
-            self._container = container_of(message) or self._container
-        echo = echoed(
-            message,
-            thinking=in_turn or not self._profile.binds_thinking,
-            unsigned=self._takes_unsigned,
-        )
+        echo = self._echoed(message, position) if message.provider_state else None
         if echo is None:
-            said = [_text_block(part, place) for part, place in _placed(message, position)]
-            made = [block for block in said if block is not None]
+            made = [block for block in _text_blocks(message, position) if block is not None]
             made += map(_call, message.tool_calls)
         else:
-            said = [block_of(TextPart(text=echo.text), place_of(message, position, 1))]
-            made = [*echo.blocks, *(block for block in said if block), *map(_call, echo.calls)]
+            more = text_block(echo.text)
+            made = [*echo.blocks, *((more,) if more else ()), *map(_call, echo.calls)]
         self._identify(made)
         if made:
             self._turn("assistant").extend(made)
         self._add_points(message)
+
+    def _echoed(self, message: Message, position: int) -> Echo | None:
+        in_turn = position >= self._turn_start
+        if in_turn:
+            self._container = container_of(message) or self._container
+        return echoed(
+            message,
+            thinking=in_turn or not self._profile.binds_thinking,
+            unsigned=self._takes_unsigned,
+        )
 
     def _identify(self, blocks: Sequence[Block]) -> None:
         """Give each call an id that the API takes, and no other call has, in whichever turn."""
@@ -196,7 +199,9 @@ class _Conversation:
 
     def _add_points(self, message: Message) -> None:
         """Behind all of a message whose blocks are not its parts."""
-        for part in _parts(message):
+        if isinstance(message.content, str):
+            return
+        for part in message.content:
             if isinstance(part, CachePoint):
                 self._breakpoints.add(self._blocks(), part.ttl)
 
@@ -223,22 +228,34 @@ def _following_role(messages: Sequence[Message], position: int) -> str | None:
 
 
 def _parts(message: Message) -> Sequence[Any]:
+    """What its content is made of; a text stands for itself."""
+    return (message.content,) if isinstance(message.content, str) else message.content
+
+
+def _blocks(message: Message, position: int) -> list[Block | None]:
+    """A block for each of the parts; `None` for one that says nothing."""
     if isinstance(message.content, str):
-        return [TextPart(text=message.content)]
-    return message.content
+        return [text_block(message.content)]
+    return [
+        block_of(part, place_of(message, position, number))
+        for number, part in enumerate(message.content, 1)
+    ]
 
 
-def _placed(message: Message, position: int) -> Iterator[tuple[Any, str]]:
-    for number, part in enumerate(_parts(message), 1):
-        yield part, place_of(message, position, number)
-
-
-def _text_block(part: Any, place: str) -> Block | None:
-    if isinstance(part, ReasoningPart | CachePoint):
-        return None  # reasoning of its own stands in the state, that of others goes to no one
-    if not isinstance(part, TextPart):
-        raise InputError(f"{place} is of type {part.type}: here Anthropic takes text alone.")
-    return block_of(part, place)
+def _text_blocks(message: Message, position: int) -> list[Block | None]:
+    """The same, where text alone is taken."""
+    if isinstance(message.content, str):
+        return [text_block(message.content)]
+    made: list[Block | None] = []
+    for number, part in enumerate(message.content, 1):
+        if isinstance(part, TextPart):
+            made.append(text_block(part.text))
+        elif isinstance(part, ReasoningPart | CachePoint):
+            made.append(None)  # its own reasoning stands in the state, that of others goes to none
+        else:
+            place = place_of(message, position, number)
+            raise InputError(f"{place} is of type {part.type}: here Anthropic takes text alone.")
+    return made
 
 
 def _call(call: ToolCall) -> Block:

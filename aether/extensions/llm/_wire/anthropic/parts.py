@@ -11,13 +11,18 @@ from aether.errors import InputError
 from aether.extensions.llm._wire.media import base64_of, check_type, check_url
 from aether.llm.content import CachePoint, FilePart, ImagePart, TextPart
 
-__all__ = ["block_of"]
+__all__ = ["block_of", "text_block"]
 
 _IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _PDF = "application/pdf"
 _TEXT_TYPES = ("application/json", "application/xml", "application/yaml")
 
 Block = dict[str, Any]
+
+
+def text_block(text: str) -> Block | None:
+    """The text as a block; `None` if it says nothing, which is refused."""
+    return {"type": "text", "text": text} if text.strip() else None
 
 
 def block_of(part: Any, place: str) -> Block | None:
@@ -28,7 +33,7 @@ def block_of(part: Any, place: str) -> Block | None:
     if isinstance(part, CachePoint):
         return None
     if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text} if part.text.strip() else None
+        return text_block(part.text)
     if isinstance(part, ImagePart):
         return _image(part, place)
     if isinstance(part, FilePart):

@@ -22,7 +22,7 @@ __all__ = ["render_request", "supports_schema", "version"]
 
 _VERSION = "2026-10-21"
 _VERSION_WITH_SAMPLING = "2023-06-01"
-_SAMPLING = ("temperature", "top_p", "top_k")
+_SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -39,8 +39,7 @@ def version(body: Mapping[str, Any]) -> str:
     The latest one, as the vendor recommends; it has removed the sampling parameters, which older
     models still take under the version before it.
     """
-    chosen = any(name in body for name in _SAMPLING)
-    return _VERSION_WITH_SAMPLING if chosen else _VERSION
+    return _VERSION if _SAMPLING.isdisjoint(body) else _VERSION_WITH_SAMPLING
 
 
 def supports_schema(request: LLMRequest) -> bool:

@@ -60,15 +60,7 @@ class Answer(NamedTuple):
         finish = self._finish_reason(calls)
         tokens = parse_usage(self.usage)
         text = self._joined("text", "text")
-        made: dict[str, Any] = {"token_details": tokens.details} if tokens.details else {}
         state = state_of(self._content_with(calls), self.container) if whole else {}
-        if state:
-            made["message"] = Message(
-                role="assistant",
-                content=text,
-                tool_calls=calls,
-                provider_state=kept_state(state, source),
-            )
         return LLMResponse(
             text=text,
             model=source.redact(self.model) if self.model else source.model,
@@ -81,9 +73,15 @@ class Answer(NamedTuple):
             cache_write_tokens=tokens.cache_write,
             reasoning_tokens=tokens.reasoning,
             reasoning=self._joined("thinking", "thinking") or None,
+            token_details=dict(tokens.details),
             request_id=source.request_id,
             provider=source.provider,
-            **made,
+            message=Message(
+                role="assistant",
+                content=text,
+                tool_calls=calls,
+                provider_state=kept_state(state, source) if state else {},
+            ),
         )
 
     def check(self, source: Source) -> None:
@@ -108,7 +106,7 @@ class Answer(NamedTuple):
         return "tool_calls" if calls and reason in ("stop", "other") else reason
 
     def _joined(self, kind: str, name: str) -> str:
-        return "".join(block.get(name) or "" for block in self.content if block["type"] == kind)
+        return "".join([block.get(name) or "" for block in self.content if block["type"] == kind])
 
     def _calls(self, *, cut: bool) -> list[ToolCall]:
         """The calls, each with an id of its own. One that the answer's end may have cut off is
@@ -137,6 +135,8 @@ class Answer(NamedTuple):
         """The blocks with the arguments of their calls, which in a stream come as text, and with
         the ids that were given to those without one of their own.
         """
+        if not calls:
+            return list(self.content)
         made = iter(calls)
         return [
             {**block, "id": call.id, "input": call.arguments}

@@ -5,6 +5,7 @@ It must not send anything.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import quote
 
 from aether.errors import InputError
@@ -65,6 +66,7 @@ class GeminiCodec:
         return continued_request(request, response)
 
 
+@lru_cache(maxsize=256)
 def _resource(model: str) -> str:
     """The model's resource name, as a path: a bare name is one of `models/`."""
     name = model if model.startswith(_COLLECTIONS) else f"models/{model}"

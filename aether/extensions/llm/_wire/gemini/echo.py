@@ -23,7 +23,7 @@ from aether.extensions.llm._wire.gemini.parts import (
 from aether.extensions.llm._wire.host_state import restated
 from aether.extensions.llm._wire.media import Media, base64_of
 from aether.llm.content import ContentPart, TextPart
-from aether.llm.messages import LLMRequest, Message, ToolCall
+from aether.llm.messages import LLMRequest, Message
 
 __all__ = ["FOREIGN_SIGNATURE", "PartsKept", "neutral_parts", "recalled_parts", "without_state"]
 
@@ -63,13 +63,10 @@ class PartsKept:
         blob = {key: value for key, value in part["inlineData"].items() if key != "data"}
         self.add({**part, "inlineData": {**blob, _DIGEST: sha256(data).hexdigest()}})
 
-    def needed(
-        self, content: str | list[ContentPart], calls: Sequence[ToolCall]
-    ) -> list[dict[str, Any]] | None:
+    def needed(self, message: Message) -> list[dict[str, Any]] | None:
         """What the message must keep, if its content and calls are not enough."""
-        neutral = neutral_parts(Message("assistant", content, tool_calls=list(calls)), 0)
         parts = self._joined()
-        return None if _filled(parts, content) == neutral else parts
+        return None if _filled(parts, message.content) == neutral_parts(message, 0) else parts
 
     def all(self) -> list[dict[str, Any]]:
         return self._joined()

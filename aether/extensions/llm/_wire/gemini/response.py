@@ -142,7 +142,7 @@ class Answer:
             model=self._model or source.model,
             input_tokens=tokens.input,
             output_tokens=tokens.output,
-            tool_calls=list(self.calls),
+            tool_calls=self.calls,
             finish_reason=finish,
             finish_reason_raw=source.redact(self.finish) if self.finish else None,
             cache_read_tokens=tokens.cache_read,
@@ -267,18 +267,20 @@ class Answer:
 
     def _message(self, text: str) -> Message:
         content = self._content(text)
+        message = Message(role="assistant", content=content, tool_calls=self.calls)
         state: dict[str, Any] = {}
         if self.finish == "CONTINUATION" and self._token:
             state = {"parts": self._kept.all(), "continuationToken": self._token}
         else:
-            parts = self._kept.needed(content, self.calls)
-            if parts is not None:
-                state = {"parts": parts}
+            parts = self._kept.needed(message)
+            if parts is None:
+                return message
+            state = {"parts": parts}
         return Message(
-            "assistant",
-            content,
-            tool_calls=list(self.calls),
-            provider_state=kept_state(state, self._source) if state else {},
+            role="assistant",
+            content=content,
+            tool_calls=self.calls,
+            provider_state=kept_state(state, self._source),
         )
 
     def _content(self, text: str) -> str | list[ContentPart]:

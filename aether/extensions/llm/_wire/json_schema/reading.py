@@ -84,8 +84,8 @@ def well_formed(schema: object) -> Schema:
     """The schema itself, whose first level makes sense."""
     if not isinstance(schema, Mapping):
         raise Unsupported(schema)
-    for key, kind in _HOLDS.items():
-        if key in schema and not isinstance(schema[key], kind):
+    for key, value in schema.items():
+        if key in _HOLDS and not isinstance(value, _HOLDS[key]):
             raise Unsupported(schema)
     for texts in (schema.get("required"), schema.get("type")):
         if isinstance(texts, list) and not all(isinstance(each, str) for each in texts):
@@ -119,9 +119,8 @@ def flattened(schema: Any, document: Schema) -> Schema:
 
 def explicit_root(document: Schema) -> dict[str, Any]:
     """The document with a root that says what it is, where it only referred to it."""
-    well_formed(document)
-    definitions = {key: document[key] for key in DEFINITIONS if key in document}
-    return {**flattened(document, document), **definitions}
+    flat = flattened(document, document)
+    return {**flat, **{key: document[key] for key in DEFINITIONS if key in document}}
 
 
 def types_of(schema: Schema) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ from aether.extensions.llm._wire.json_schema.walking import Walk
 
 __all__ = ["rewritten"]
 
+_as_text = json.JSONEncoder(default=str).encode
+_as_value = json.JSONDecoder().decode
+
 
 def rewritten(schema: Any, walk: Callable[[Any], Walk]) -> dict[str, Any] | None:
     """The schema in the subset of the walk; `None` where it has no form there.
@@ -24,16 +27,16 @@ def rewritten(schema: Any, walk: Callable[[Any], Walk]) -> dict[str, Any] | None
     What is no JSON counts as its text. The result is the caller's own.
     """
     try:
-        text = json.dumps(schema, default=str)
+        text = _as_text(schema)
     except (TypeError, ValueError, RecursionError):  # names that are no text; one without an end
         return None
-    written: dict[str, Any] | None = json.loads(_remembered(text, walk))
+    written: dict[str, Any] | None = _as_value(_remembered(text, walk))
     return written
 
 
 @lru_cache(maxsize=128)
 def _remembered(text: str, walk: Callable[[Any], Walk]) -> str:
     try:
-        return json.dumps(walk(json.loads(text)).rewritten())
+        return _as_text(walk(_as_value(text)).rewritten())
     except (Unsupported, RecursionError):
         return "null"

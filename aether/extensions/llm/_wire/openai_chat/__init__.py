@@ -30,7 +30,9 @@ class ChatCodec:
         self._clock = clock
 
     def render(self, request: LLMRequest, *, model: str, stream: bool) -> Rendered:
-        path = self._vendor.path.replace("{model}", quote(model, safe=""))
+        path = self._vendor.path
+        if "{model}" in path:
+            path = path.replace("{model}", quote(model, safe=""))
         body = render_request(
             request, model=model, vendor=self._vendor, stream=stream, now=self._clock()
         )

@@ -64,120 +64,119 @@ def render_messages(
     `now` is the time in seconds since the epoch: sound that the server has forgotten is not
     named to it.
     """
-    rendered: list[dict[str, Any]] = []
+    writer = _Writer(vendor, breakpoints, now)
     for position, message in paired(messages):
-        before = rendered[-1] if rendered else None
-        writer = _Writer(message, position, vendor, breakpoints, before, now)
-        made = writer.write()
-        if made is None:
-            continue
-        if vendor.bridge and made["role"] == "user" and before and before["role"] == "tool":
-            rendered.append({"role": "assistant", "content": vendor.bridge})
-        rendered.append(made)
-    return rendered
+        writer.add(message, position)
+    return writer.written
 
 
 class _Writer:
-    """Writes one message."""
+    """Writes the messages of one request, one after the other."""
 
-    def __init__(
-        self,
-        message: Message,
-        position: int,
-        vendor: Vendor,
-        breakpoints: Breakpoints,
-        before: dict[str, Any] | None,
-        now: float,
-    ) -> None:
-        self._message = message
-        self._position = position
+    def __init__(self, vendor: Vendor, breakpoints: Breakpoints, now: float) -> None:
+        self.written: list[dict[str, Any]] = []
         self._vendor = vendor
         self._breakpoints = breakpoints
-        self._before = before
         self._now = now
-        self._made: dict[str, Any] = {"role": message.role}
 
-    def write(self) -> dict[str, Any] | None:
-        """The message; `None` for one that says nothing."""
-        message, made = self._message, self._made
+    def add(self, message: Message, position: int) -> None:
+        """The next message, unless it says nothing."""
+        made: dict[str, Any] = {"role": message.role}
         if message.role == "user":
-            self._add_user_content()
+            self._add_user_content(made, message, position)
+            if self._vendor.bridge and self.written and self.written[-1]["role"] == "tool":
+                self.written.append({"role": "assistant", "content": self._vendor.bridge})
         elif message.role == "tool":
             made["tool_call_id"] = _call_id(message.tool_call_id or "", self._vendor)
-            self._add_text()
+            self._add_text(made, message, position)
         elif message.role == "assistant":
-            self._add_answer()
-            return made if len(made) > 1 else None  # some refuse an empty one
+            self._add_answer(made, message, position)
+            if len(made) == 1:
+                return  # some refuse an empty one
         else:
-            self._add_text()
-            return made if made["content"] else None
-        return made
+            self._add_text(made, message, position)
+            if not made["content"]:
+                return
+        self.written.append(made)
 
-    def _add_user_content(self) -> None:
-        content = self._message.content
-        if not isinstance(content, str):
-            self._add_parts(content, lambda part, place: _part(part, self._vendor, place))
-            content = self._made["content"]
-        self._made["content"] = content
-        if not content:
-            raise InputError(f"Message {self._position} (user) is empty.")
+    def _add_user_content(self, made: dict[str, Any], message: Message, position: int) -> None:
+        if isinstance(message.content, str):
+            made["content"] = message.content
+        else:
+            vendor = self._vendor
+            self._add_parts(made, message, position, lambda part, place: _part(part, vendor, place))
+        if not made["content"]:
+            raise InputError(f"Message {position} (user) is empty.")
 
-    def _add_text(self) -> None:
+    def _add_text(self, made: dict[str, Any], message: Message, position: int) -> None:
         """The content as text alone: one string, but for breakpoints in it."""
-        content = self._message.content
-        if isinstance(content, str):
-            self._made["content"] = content
-        else:
-            self._add_parts(content, self._text_part)
-            self._join_text()
+        if isinstance(message.content, str):
+            made["content"] = message.content
+            return
+        answers = message.role == "assistant"
 
-    def _add_answer(self) -> None:
-        message, made, vendor = self._message, self._made, self._vendor
-        known = own_state(message.provider_state, vendor.name, vendor.state_host) or {}
-        self._add_text()
-        fields = ECHOED_FIELDS if vendor.echoes_reasoning else (REFUSAL,)
-        echoed = {name: known[name] for name in fields if name in known}
-        raw = known.get(CONTENT) if vendor.echoes_reasoning else None
-        if isinstance(raw, list) and text_of(raw) == message.text:
-            made[CONTENT] = [dict(part) if isinstance(part, dict) else part for part in raw]
+        def written(part: ContentPart, place: str) -> dict[str, Any] | None:
+            if isinstance(part, TextPart):
+                return {"type": "text", "text": part.text} if part.text else None
+            if isinstance(part, ReasoningPart) or (answers and self._adds_media(made, part)):
+                return None
+            raise InputError(f"{place} is of type {part.type}: here the provider takes text alone.")
+
+        self._add_parts(made, message, position, written)
+        said = made["content"]
+        if isinstance(said, list) and all(part.keys() == {"type", "text"} for part in said):
+            made["content"] = "".join(part["text"] for part in said)
+
+    def _add_answer(self, made: dict[str, Any], message: Message, position: int) -> None:
+        vendor = self._vendor
+        self._add_text(made, message, position)
+        echoed = self._echoed(made, message) if message.provider_state else None
         if "audio" in made:
-            made[CONTENT] = self._unspoken()
+            made[CONTENT] = self._unspoken(message)
         beside = message.tool_calls or echoed or "images" in made
         if not made[CONTENT] and ("audio" in made or not beside):
             del made[CONTENT]  # and else "", not null, which some chat templates refuse
         if message.tool_calls:
-            made["tool_calls"] = [
-                _call(call, vendor, self._position) for call in message.tool_calls
-            ]
+            made["tool_calls"] = [_call(call, vendor, position) for call in message.tool_calls]
             if vendor.required_reasoning is not None:
                 made[vendor.required_reasoning] = ""
-        made.update(echoed)
+        if echoed:
+            made.update(echoed)
+
+    def _echoed(self, made: dict[str, Any], message: Message) -> dict[str, Any]:
+        """The fields that go back as they came. So does content, if it still says the same."""
+        vendor = self._vendor
+        known = own_state(message.provider_state, vendor.name, vendor.state_host) or {}
+        if not vendor.echoes_reasoning:
+            return {REFUSAL: known[REFUSAL]} if REFUSAL in known else {}
+        raw = known.get(CONTENT)
+        if isinstance(raw, list) and text_of(raw) == message.text:
+            made[CONTENT] = [dict(part) if isinstance(part, dict) else part for part in raw]
+        return {name: known[name] for name in ECHOED_FIELDS if name in known}
 
     def _add_parts(
-        self, parts: Sequence[ContentPart], written: Callable[[Any, str], dict[str, Any] | None]
+        self,
+        made: dict[str, Any],
+        message: Message,
+        position: int,
+        written: Callable[[Any, str], dict[str, Any] | None],
     ) -> None:
         said: list[dict[str, Any]] = []
-        self._made["content"] = said
-        for number, part in enumerate(parts, 1):
+        made["content"] = said
+        for number, part in enumerate(message.content, 1):
             if isinstance(part, CachePoint):
-                self._breakpoints.put(part, self._made if said else self._before)
+                before = made if said else self.written[-1] if self.written else None
+                self._breakpoints.put(part, before)
                 continue
-            made = written(part, place_of(self._message, self._position, number))
-            if made is not None:
-                said.append(made)
+            wired = written(part, place_of(message, position, number))
+            if wired is not None:
+                said.append(wired)
         if len(said) == 1 and said[0].keys() == {"type", "text"}:
-            self._made["content"] = said[0]["text"]
+            made["content"] = said[0]["text"]
 
-    def _text_part(self, part: ContentPart, place: str) -> dict[str, Any] | None:
-        if isinstance(part, TextPart):
-            return {"type": "text", "text": part.text} if part.text else None
-        if isinstance(part, ReasoningPart) or self._adds_media(part):
-            return None
-        raise InputError(f"{place} is of type {part.type}: here the provider takes text alone.")
-
-    def _adds_media(self, part: ContentPart) -> bool:
+    def _adds_media(self, made: dict[str, Any], part: ContentPart) -> bool:
         """Whether the part is sound or an image that a model made, and what goes back of it."""
-        if self._message.role != "assistant" or not isinstance(part, AudioPart | ImagePart):
+        if not isinstance(part, AudioPart | ImagePart):
             return False
         state = own_state(part.provider_state, self._vendor.name, self._vendor.state_host)
         if isinstance(part, ImagePart):
@@ -185,24 +184,19 @@ class _Writer:
                 return False
             url = part.url or data_url(part)
             image = {"type": "image_url", "image_url": {"url": url}}
-            self._made.setdefault("images", []).append(image)
+            made.setdefault("images", []).append(image)
             return True
         if state and state.get("id"):
             expires_at = state.get("expires_at")
             if not isinstance(expires_at, int) or expires_at > self._now:
-                self._made["audio"] = {"id": state["id"]}
+                made["audio"] = {"id": state["id"]}
         return bool(part.provider_state)  # the text beside it says the same
 
-    def _unspoken(self) -> str:
+    def _unspoken(self, message: Message) -> str:
         """The text that the sound, which goes back, does not say."""
-        texts = (part for part in self._message.content if isinstance(part, TextPart))
+        texts = (part for part in message.content if isinstance(part, TextPart))
         own = self._vendor.name
         return "".join(part.text for part in texts if part.provider_state.get(own) != TRANSCRIPT)
-
-    def _join_text(self) -> None:
-        said = self._made["content"]
-        if isinstance(said, list) and all(part.keys() == {"type", "text"} for part in said):
-            self._made["content"] = "".join(part["text"] for part in said)
 
 
 def _call(call: ToolCall, vendor: Vendor, position: int) -> dict[str, Any]:
@@ -218,9 +212,10 @@ def _call(call: ToolCall, vendor: Vendor, position: int) -> dict[str, Any]:
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
-    state = own_state(call.provider_state, vendor.name, vendor.state_host) or {}
-    if vendor.echoes_reasoning and CALL_STATE in state:
-        made[CALL_STATE] = state[CALL_STATE]
+    if call.provider_state and vendor.echoes_reasoning:
+        state = own_state(call.provider_state, vendor.name, vendor.state_host) or {}
+        if CALL_STATE in state:
+            made[CALL_STATE] = state[CALL_STATE]
     return made
 
 

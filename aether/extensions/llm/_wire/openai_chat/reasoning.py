@@ -23,7 +23,6 @@ def reasoning_fields(
 
     `InputError` where the model does not reason in such a call, but was told to.
     """
-    told = _known_efforts(vendor, profile, model)
     wanted = request.reasoning
     if vendor.openai_models and request.tools and profile.chat_tools == "without_reasoning":
         if wanted not in (None, "none"):
@@ -41,9 +40,10 @@ def reasoning_fields(
                 "reasons. Pass reasoning='none', or no tool_choice."
             )
         wanted = "none"
-    if wanted is None or not told:
+    if wanted is None:
         return {}
-    return told[nearest_effort(wanted, told)]
+    told = _known_efforts(vendor, profile, model)
+    return told[nearest_effort(wanted, told)] if told else {}
 
 
 def _known_efforts(

@@ -96,18 +96,14 @@ class Answer(NamedTuple):
         cut = not whole or finish in ("length", "content_filter", "error")
         calls = _tool_calls(self.calls, source, cut=cut)
         tokens = parse_usage(self.usage)
-        made: dict[str, Any] = {"token_details": tokens.details} if tokens.details else {}
-        if self.state or self.media:
-            text = [TextPart(text=self.text)] if self.text else []
-            made["message"] = Message(
-                role="assistant",
-                content=[*text, *self.media] if self.media else self.text,
-                tool_calls=calls,
-                provider_state=kept_state(self.state, source) if self.state else {},
-            )
-        spoken = "".join(part.text for part in self.media if isinstance(part, TextPart))
+        message = Message(
+            role="assistant",
+            content=self._content() if self.media else self.text,
+            tool_calls=calls,
+            provider_state=kept_state(self.state, source) if self.state else {},
+        )
         return LLMResponse(
-            text=self.text + spoken,
+            text=message.text,
             model=source.redact(self.model) if self.model else source.model,
             input_tokens=tokens.input,
             output_tokens=tokens.output,
@@ -118,10 +114,11 @@ class Answer(NamedTuple):
             cache_write_tokens=tokens.cache_write,
             reasoning_tokens=tokens.reasoning,
             reasoning=self.reasoning or None,
+            token_details=dict(tokens.details),
             cost_usd=tokens.cost_usd,
             request_id=source.request_id,
             provider=source.provider,
-            **made,
+            message=message,
         )
 
     def check(self, source: Source) -> None:
@@ -137,6 +134,10 @@ class Answer(NamedTuple):
             raise source.error(
                 ProtocolError, f"{source.provider} says that it calls tools, but gives no call."
             )
+
+    def _content(self) -> list[ContentPart]:
+        text = [TextPart(text=self.text)] if self.text else []
+        return [*text, *self.media]
 
     def _finish_reason(self) -> FinishReason:
         reason = _neutral(self.finish_reason or "")
@@ -175,9 +176,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
             state[CONTENT] = message["content"]
     if refusal:
         state["refusal"] = refusal
-    sound = Sound()
-    if message.get("audio"):
-        sound.add(message["audio"], source)
+    media = _media(message, source) if "audio" in message or "images" in message else ()
     calls = listed(message, "tool_calls", source)
     if not calls and message.get(OLD_CALL):
         calls = [{"function": message[OLD_CALL]}]
@@ -190,7 +189,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
         model=read_model(value),
         state=state,
         refused=bool(refusal),
-        media=[*sound.parts(source), *read_images(message, source)],
+        media=media,
     )
     try:
         answer.check(source)
@@ -252,6 +251,13 @@ def _first_choice(choices: Any, source: Source) -> dict[str, Any]:
         if isinstance(choice, dict) and choice.get("index") in (0, None):
             return choice
     raise source.error(ProtocolError, f"{source.provider} answered without a choice.")
+
+
+def _media(message: dict[str, Any], source: Source) -> list[ContentPart]:
+    sound = Sound()
+    if message.get("audio"):
+        sound.add(message["audio"], source)
+    return [*sound.parts(source), *read_images(message, source)]
 
 
 def _read_call(call: Any, source: Source) -> WireCall:

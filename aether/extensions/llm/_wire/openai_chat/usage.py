@@ -52,14 +52,13 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
         reasoning = count(usage.get("reasoning_tokens"))
         if reasoning is not None and output_tokens is not None and reasoning > output_tokens:
             output_tokens += reasoning
+    cached = count(read.get("cached_tokens"))
+    if cached is None:  # DeepSeek's, and Together's
+        cached = first_count(usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"))
     return Tokens(
         input=input_tokens,
         output=output_tokens,
-        cache_read=first_count(
-            read.get("cached_tokens"),
-            usage.get("prompt_cache_hit_tokens"),  # DeepSeek's
-            usage.get("cached_tokens"),  # Together's
-        ),
+        cache_read=cached,
         cache_write=count(read.get("cache_write_tokens")),
         reasoning=reasoning,
         cost_usd=reported_cost(usage),

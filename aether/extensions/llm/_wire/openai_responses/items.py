@@ -27,6 +27,7 @@ __all__ = [
     "begun",
     "calls_in",
     "checked",
+    "has_calls",
     "images_in",
     "is_commentary",
     "is_plain",
@@ -114,25 +115,20 @@ def is_commentary(item: Mapping[str, Any]) -> bool:
 
 def text_in(items: Iterable[Item], *, commentary: bool = False) -> str:
     """The text of the answer, or that of all its commentary."""
-    return "".join(
-        piece.text
-        for item in items
-        if item.get("type") == "message" and is_commentary(item) is commentary
-        for piece in pieces(item)
-        if piece.kind == "text"
-    )
+    said: list[str] = []
+    for item in items:
+        if item.get("type") == "message" and is_commentary(item) is commentary:
+            said += [piece.text for piece in pieces(item) if piece.kind == "text"]
+    return "".join(said)
 
 
 def reasoning_in(items: Iterable[Item]) -> str:
     """What was said on the way to the answer, its pieces apart by an empty line."""
-    said = (
-        piece.text
-        for item in items
-        if item.get("type") == "reasoning" or is_commentary(item)
-        for piece in pieces(item)
-        if piece.kind != "refusal"
-    )
-    return "\n\n".join(filter(None, said))
+    said: list[str] = []
+    for item in items:
+        if item.get("type") == "reasoning" or is_commentary(item):
+            said += [piece.text for piece in pieces(item) if piece.text and piece.kind != "refusal"]
+    return "\n\n".join(said)
 
 
 def refused(items: Iterable[Item]) -> bool:
@@ -172,6 +168,11 @@ def calls_in(
         else:
             made.append(ToolCall.parse(call_id, name, arguments))
     return made
+
+
+def has_calls(items: Iterable[Item]) -> bool:
+    """Whether there are any."""
+    return any(item.get("type") in CALL_ARGUMENTS for item in items)
 
 
 def images_in(items: Iterable[Item]) -> Iterator[ImagePart]:

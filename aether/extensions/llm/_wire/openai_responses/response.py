@@ -16,6 +16,7 @@ from aether.extensions.llm._wire.openai_responses.items import (
     Item,
     calls_in,
     checked,
+    has_calls,
     images_in,
     is_plain,
     reasoning_in,
@@ -24,7 +25,7 @@ from aether.extensions.llm._wire.openai_responses.items import (
 )
 from aether.extensions.llm._wire.openai_responses.usage import parse_usage
 from aether.extensions.llm._wire.reading import decode, listed
-from aether.llm.content import ContentPart, TextPart
+from aether.llm.content import ContentPart, ProviderState, TextPart
 from aether.llm.messages import FinishReason, LLMResponse, Message
 
 __all__ = ["OUTPUT", "Answer", "failure", "finish_of", "model_of", "parse_response"]
@@ -61,18 +62,13 @@ class Answer(NamedTuple):
         elif finish == "stop" and refused(self.items):
             finish = "content_filter"
         tokens = parse_usage(self.usage)
-        made: dict[str, Any] = {}
-        images = list(images_in(self.items))
+        content: str | list[ContentPart] = self.text
+        state: ProviderState = {}
         if finish is not None and not is_plain(self.items):
-            content: str | list[ContentPart] = self.text
+            images = list(images_in(self.items))
             if images:
                 content = [*([TextPart(text=self.text)] if self.text else []), *images]
-            made["message"] = Message(
-                role="assistant",
-                content=content,
-                tool_calls=calls,
-                provider_state=kept_state({OUTPUT: list(self.items)}, source),
-            )
+            state = kept_state({OUTPUT: list(self.items)}, source)
         return LLMResponse(
             text=self.text,
             model=source.redact(self.model) if self.model else source.model,
@@ -88,7 +84,9 @@ class Answer(NamedTuple):
             cost_usd=tokens.cost_usd,
             request_id=source.request_id,
             provider=source.provider,
-            **made,
+            message=Message(
+                role="assistant", content=content, tool_calls=calls, provider_state=state
+            ),
         )
 
 
@@ -110,7 +108,7 @@ def parse_response(body: bytes, *, source: Source) -> LLMResponse:
     items = [checked(item, source) for item in listed(value, "output", source)]
     finish = finish_of(value)
     text = text_in(items)
-    if not text and finish == "completed" and not calls_in(items):
+    if not text and finish == "completed" and not has_calls(items):
         text = text_in(items, commentary=True)  # nothing else was said: it is the answer
     answer = Answer(
         items=items,
