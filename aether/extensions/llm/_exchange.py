@@ -96,13 +96,14 @@ class Exchange:
                     try:
                         async with aclosing(events.batches()) as batches:
                             async for batch in batches:
-                                for chunk in assembly.feed(batch):
-                                    if chunk.tool_call is not None:
-                                        chunk.tool_call.index += calls
-                                    if shaping is None:
-                                        yield chunk
-                                    elif (shown := shaping.chunk(chunk)).has_content:
-                                        yield shown
+                                for data, name in batch:
+                                    for chunk in assembly.feed(data, name):
+                                        if chunk.tool_call is not None:
+                                            chunk.tool_call.index += calls
+                                        if shaping is None:
+                                            yield chunk
+                                        elif (shown := shaping.chunk(chunk)).has_content:
+                                            yield shown
                                 if assembly.ended:
                                     break
                         if events.document is not None:
