@@ -104,9 +104,9 @@ class Exchange:
                                 try:
                                     for data, name in batch:
                                         chunks += assembly.feed(data, name)
-                                except ProviderError:
+                                except Exception:
                                     if chunks := _shown(chunks, calls, shaping):
-                                        yield chunks  # what came before the error, too
+                                        yield chunks  # they came before what is wrong
                                     raise
                                 if chunks := _shown(chunks, calls, shaping):
                                     yield chunks
