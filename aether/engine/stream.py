@@ -18,10 +18,11 @@ from aether.engine.loop import Progress
 from aether.engine.output import OutputType
 from aether.errors import DeadlineExceededError, StreamInterruptedError
 from aether.events import STREAM_CHUNK, STREAM_COMPLETE, STREAM_ERROR, STREAM_START
+from aether.llm.batches import open_batches
 from aether.llm.contracts import LLMProvider
 from aether.llm.failures import check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk, StructuredChunk
-from aether.llm.streaming import final_chunk, open_stream
+from aether.llm.streaming import final_chunk
 from aether.llm.usage import add_known
 
 __all__ = ["run_stream"]
@@ -50,31 +51,33 @@ async def run_stream(
             sent = run.for_call(request)
             closing: StreamChunk | None = None
             pieces = []
-            async with open_stream(provider, sent) as chunks:
+            async with open_batches(provider, sent) as batches:
                 try:
-                    async for piece in limit.iterate(chunks):
-                        if closing is not None:
-                            continue  # nothing may follow the final chunk; read on to the end
-                        chunk = piece
-                        if piece.is_final:
-                            closing = piece
-                            if not (piece.has_content or piece.restart):
-                                continue
-                            chunk = StreamChunk(
-                                text=piece.text, reasoning=piece.reasoning, restart=piece.restart
-                            )
-                        if piece.restart:
-                            pieces = []
-                        pieces.append(chunk.text)
-                        if run.events.wants(STREAM_CHUNK) and (chunk.has_content or chunk.restart):
-                            await run.publish(
-                                STREAM_CHUNK,
-                                request=first,
-                                chunk=copy.copy(chunk),  # it is not frozen, and the reader's own
-                                call_id=run.run_id,
-                                turn=turn,
-                            )
-                        yield chunk if output is None else _previewing(chunk, pieces, output)
+                    async for batch in limit.iterate(batches):
+                        told = run.events.wants(STREAM_CHUNK)
+                        for chunk in batch:
+                            if closing is not None:
+                                continue  # nothing may follow the final chunk; read on to the end
+                            delta = chunk
+                            if chunk.response is not None or chunk.finish_reason is not None:
+                                closing = chunk
+                                if not (chunk.has_content or chunk.restart):
+                                    continue
+                                delta = StreamChunk(
+                                    chunk.text, chunk.reasoning, restart=chunk.restart
+                                )
+                            if delta.restart:
+                                pieces = []
+                            pieces.append(delta.text)
+                            if told and (delta.has_content or delta.restart):
+                                await run.publish(
+                                    STREAM_CHUNK,
+                                    request=first,
+                                    chunk=copy.copy(delta),  # not frozen, and the reader's own
+                                    call_id=run.run_id,
+                                    turn=turn,
+                                )
+                            yield delta if output is None else _previewing(delta, pieces, output)
                 except DeadlineExceededError:
                     if closing is None:
                         raise

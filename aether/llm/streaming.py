@@ -11,6 +11,7 @@ import inspect
 import logging
 import threading
 import weakref
+from asyncio import current_task
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -140,10 +141,12 @@ class OwnedStream(Generic[T]):
     def __anext__(self) -> Awaitable[T]:
         # Not async: the reader is the task that asks, also where another one waits for the item, as
         # in `asyncio.wait_for(anext(stream), ...)` of Python 3.11.
-        reader = _current_task()
-        if reader is not self.reader:
-            self._follow(reader)
-            return _FirstItem(self, self._generator.__anext__())
+        reader, loop = self.reader, self._loop
+        if reader is None or loop is None or current_task(loop) is not reader:
+            asking = _current_task()
+            if asking is not reader:
+                self._follow(asking)
+                return _FirstItem(self, self._generator.__anext__())
         return self._generator.__anext__()
 
     async def aclose(self) -> None:
@@ -248,6 +251,6 @@ _closing: set[asyncio.Task[None]] = set()
 
 def _current_task() -> asyncio.Task[Any] | None:
     try:
-        return asyncio.current_task()
+        return current_task()
     except RuntimeError:  # no loop is running: its items are asked for one by one
         return None

@@ -9,10 +9,10 @@ import sys
 from collections.abc import AsyncGenerator, Iterator
 
 from aether.errors import ConfigurationError
+from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
-from aether.llm.streaming import open_stream
 
 __all__ = [
     "ProviderWrapper",
@@ -47,10 +47,13 @@ class ProviderWrapper:
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         return await self.inner.complete(request)
 
-    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
-        async with open_stream(self.inner, request) as chunks:
-            async for chunk in chunks:
-                yield chunk
+    def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        return ChunkStream(self._batches(request))
+
+    async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
+        async with open_batches(self.inner, request) as batches:
+            async for batch in batches:
+                yield batch
 
     async def aclose(self) -> None:
         close = getattr(self.inner, "aclose", None)

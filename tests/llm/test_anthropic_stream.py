@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +21,7 @@ from aether.errors import (
 )
 from aether.extensions.llm._wire.anthropic import MessagesAssembly, parse_response
 from aether.extensions.llm._wire.errors import Source
-from aether.extensions.llm._wire.sse import ServerSentEvent, SSEDecoder
+from aether.extensions.llm._wire.sse import SSEDecoder
 from aether.llm.contracts import LLMResponse, StreamChunk
 
 Event = dict[str, Any] | tuple[str, str]
@@ -31,17 +31,22 @@ def source() -> Source:
     return Source("anthropic", "asked-model", str)
 
 
-def events(*values: Event) -> list[ServerSentEvent]:
+def events(*values: Event) -> list[tuple[bytes, str]]:
     made = []
     for value in values:
         name, data = value if isinstance(value, tuple) else (value["type"], json.dumps(value))
-        made.append(ServerSentEvent(data.encode(), name))
+        made.append((data.encode(), name))
     return made
+
+
+def fed(made: MessagesAssembly, events: Iterable[tuple[bytes, str]]) -> Iterator[StreamChunk]:
+    for data, name in events:
+        yield from made.feed(data, name)
 
 
 def read(*values: Event) -> tuple[list[StreamChunk], LLMResponse]:
     made = MessagesAssembly(source=source())
-    chunks = list(made.feed(events(*values)))
+    chunks = list(fed(made, events(*values)))
     response = made.finish()
     assert "".join(chunk.text for chunk in chunks) == response.text
     assert "".join(chunk.reasoning or "" for chunk in chunks) == (response.reasoning or "")
@@ -285,7 +290,7 @@ def test_events_are_told_apart_by_their_data() -> None:
 
 def test_nothing_after_the_end_counts() -> None:
     made = MessagesAssembly(source=source())
-    chunks = list(made.feed(events(START, *text(0, "a"), end(), STOP, *text(1, "b"))))
+    chunks = list(fed(made, events(START, *text(0, "a"), end(), STOP, *text(1, "b"))))
     assert [chunk.text for chunk in chunks] == ["a"]
     assert made.ended
     assert made.finished
@@ -413,7 +418,7 @@ def test_what_came_before_an_error_is_handed_out() -> None:
     seen: list[str] = []
     with pytest.raises(ProtocolError):
         seen.extend(
-            chunk.text for chunk in made.feed(events(START, *text(0, "a"), ("message_stop", "{")))
+            chunk.text for chunk in fed(made, events(START, *text(0, "a"), ("message_stop", "{")))
         )
     assert made.has_content
     assert made.characters == 1
@@ -478,7 +483,7 @@ def test_any_splitting_of_the_bytes_gives_what_the_whole_answer_gives(
     assembly = MessagesAssembly(source=source())
     shown: list[StreamChunk] = []
     for start, stop in pairwise([0, *cuts, len(raw)]):
-        shown += assembly.feed(decoder.feed(raw[start:stop]))
+        shown += fed(assembly, decoder.feed(raw[start:stop]))
     response = assembly.finish()
     assert response == parse_response(json.dumps(whole).encode(), source=source())
     assert "".join(chunk.text for chunk in shown) == response.text

@@ -494,9 +494,10 @@ VALUES = st.lists(
 def assembled(body: bytes, cuts: list[int]) -> tuple[list[StreamChunk], LLMResponse]:
     decoder, made = SSEDecoder(), GeminiAssembly(source=Source("gemini", "asked", str))
     places = [0, *sorted({cut % len(body) for cut in cuts}), len(body)]
-    chunks = []
+    chunks: list[StreamChunk] = []
     for start, end in pairwise(places):
-        chunks += list(made.feed(decoder.feed(body[start:end])))
+        for data, name in decoder.feed(body[start:end]):
+            chunks += made.feed(data, name)
     return chunks, made.finish()
 
 

@@ -12,7 +12,6 @@ from aether.errors import InputError, ProtocolError
 from aether.extensions.llm._vendors import OPENAI, VENDORS, Vendor
 from aether.extensions.llm._wire.errors import Source
 from aether.extensions.llm._wire.openai_chat import ChatAssembly, ChatCodec, parse_response
-from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.llm.content import AudioPart, ContentPart, ImagePart, TextPart
 from aether.llm.contracts import LLMRequest, LLMResponse, Message, StreamChunk
 
@@ -39,8 +38,8 @@ def assemble(
     choices = [
         {"index": 0, "delta": delta, "finish_reason": None if delta else "stop"} for delta in deltas
     ]
-    events = [ServerSentEvent(json.dumps({"choices": [choice]}).encode()) for choice in choices]
-    chunks = list(assembly.feed(events))
+    events = [json.dumps({"choices": [choice]}).encode() for choice in choices]
+    chunks = [chunk for event in events for chunk in assembly.feed(event)]
     return chunks, assembly.finish()
 
 
@@ -137,7 +136,7 @@ def test_sound_counts_as_something_that_was_given() -> None:
     assembly = ChatAssembly(source=source(OPENAI), vendor=OPENAI)
     audio = {"data": b64encode(WAV).decode(), "transcript": "Hello"}
     choice = {"index": 0, "delta": {"audio": audio}}
-    list(assembly.feed([ServerSentEvent(json.dumps({"choices": [choice]}).encode())]))
+    assembly.feed(json.dumps({"choices": [choice]}).encode())
     assert assembly.has_content
     assert assembly.characters == len("Hello")
     assert assembly.partial().text == "Hello"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ from aether.errors import (
 from aether.extensions.llm._vendors import OPENAI, VENDORS, Vendor
 from aether.extensions.llm._wire.errors import Source
 from aether.extensions.llm._wire.openai_chat import ChatAssembly, parse_response
-from aether.extensions.llm._wire.sse import ServerSentEvent, SSEDecoder
+from aether.extensions.llm._wire.sse import SSEDecoder
 from aether.llm.contracts import LLMResponse, StreamChunk
 
 DONE = "[DONE]"
@@ -33,16 +34,20 @@ def assembly(vendor: Vendor = OPENAI) -> ChatAssembly:
     return ChatAssembly(source=Source(vendor.name, "asked-model", str), vendor=vendor)
 
 
-def events(*values: Any) -> list[ServerSentEvent]:
+def events(*values: Any) -> list[tuple[bytes, str]]:
     return [
-        ServerSentEvent((value if isinstance(value, str) else json.dumps(value)).encode())
-        for value in values
+        ((value if isinstance(value, str) else json.dumps(value)).encode(), "") for value in values
     ]
+
+
+def fed(made: ChatAssembly, events: Iterable[tuple[bytes, str]]) -> Iterator[StreamChunk]:
+    for data, name in events:
+        yield from made.feed(data, name)
 
 
 def read(*values: Any, vendor: Vendor = OPENAI) -> tuple[list[StreamChunk], LLMResponse]:
     made = assembly(vendor)
-    chunks = list(made.feed(events(*values)))
+    chunks = list(fed(made, events(*values)))
     response = made.finish()
     assert "".join(chunk.text for chunk in chunks) == response.text
     assert "".join(chunk.reasoning or "" for chunk in chunks) == (response.reasoning or "")
@@ -459,7 +464,7 @@ def test_a_stream_without_a_finish_reason_is_interrupted_and_keeps_what_came(
     end: list[str],
 ) -> None:
     made = assembly()
-    list(made.feed(events(delta("Hel"), piece("", index=0, id="a", name="add"), *end)))
+    list(fed(made, events(delta("Hel"), piece("", index=0, id="a", name="add"), *end)))
     with pytest.raises(StreamInterruptedError) as caught:
         made.finish()
     partial = caught.value.partial
@@ -527,9 +532,8 @@ def test_a_whole_message_beside_the_deltas_is_left_alone() -> None:
 
 
 def test_an_event_named_error_is_one_whatever_it_holds() -> None:
-    named = ServerSentEvent(b'{"message": "m", "status_code": 503}', "error")
     with pytest.raises(OverloadedError):
-        list(assembly().feed([named]))
+        assembly().feed(b'{"message": "m", "status_code": 503}', "error")
 
 
 @pytest.mark.parametrize(
@@ -554,7 +558,7 @@ def test_what_came_before_a_bad_event_is_handed_out(value: str) -> None:
     made = assembly()
     seen: list[StreamChunk] = []
     try:
-        for chunk in made.feed(events(delta("x"), value)):
+        for chunk in fed(made, events(delta("x"), value)):
             seen.append(chunk)  # noqa: PERF402 - what was seen before the error is the point
         made.finish()
     except (ProtocolError, StreamInterruptedError):
@@ -580,7 +584,7 @@ BYTES = b"".join(
 def test_a_stream_cut_anywhere_is_the_same_stream() -> None:
     def put_together(*pieces: bytes) -> tuple[list[StreamChunk], LLMResponse]:
         decoder, made = SSEDecoder(), assembly()
-        chunks = [chunk for part in pieces for chunk in made.feed(decoder.feed(part))]
+        chunks = [chunk for part in pieces for chunk in fed(made, decoder.feed(part))]
         return chunks, made.finish()
 
     whole = put_together(BYTES)
@@ -593,7 +597,7 @@ def test_a_stream_that_ends_anywhere_too_early_is_no_answer() -> None:
     whole_at = len(BYTES)
     for end in range(whole_at):
         decoder, made = SSEDecoder(), assembly()
-        list(made.feed(decoder.feed(BYTES[:end])))
+        list(fed(made, decoder.feed(BYTES[:end])))
         with pytest.raises(StreamInterruptedError):
             made.finish()
 
@@ -602,9 +606,9 @@ def test_many_chunks_are_joined_once() -> None:
     many = 100_000
     made = assembly(VENDORS["openrouter"])
     hold = events(delta(None, reasoning="r", reasoning_details=[{"index": 0, "text": "r"}]))
-    for _ in made.feed(hold * many):
+    for _ in fed(made, hold * many):
         pass
-    list(made.feed(events(delta("x"), delta(finish="stop"))))
+    list(fed(made, events(delta("x"), delta(finish="stop"))))
     assert len(made.finish().reasoning or "") == many
 
 
@@ -643,7 +647,7 @@ def test_a_wrong_shape_is_an_answer_or_an_error_of_ours(data: st.DataObject) -> 
     made = assembly(VENDORS[data.draw(st.sampled_from(["openrouter", "ollama"]))])
     chunks: list[StreamChunk] = []
     try:
-        for chunk in made.feed(events(*values)):
+        for chunk in fed(made, events(*values)):
             chunks.append(chunk)  # noqa: PERF402 - kept although the feed may raise
         response = made.finish()
     except AetherError:

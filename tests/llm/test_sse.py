@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from aether.errors import ProtocolError
 from aether.extensions.llm._wire.large_json import LARGE_BYTES, ReadDocument
-from aether.extensions.llm._wire.sse import MAX_EVENT_LINES, ServerSentEvent, SSEDecoder
+from aether.extensions.llm._wire.sse import MAX_EVENT_LINES, SSEDecoder
 
 
 def decode(*pieces: bytes, max_bytes: int = 1 << 24) -> list[tuple[str, bytes]]:
     decoder = SSEDecoder(max_bytes=max_bytes)
-    return [(event.name, event.data) for piece in pieces for event in decoder.feed(piece)]
+    return [(name, data) for piece in pieces for data, name in decoder.feed(piece)]
 
 
 def data(*values: bytes) -> list[tuple[str, bytes]]:
@@ -34,9 +34,9 @@ def test_what_is_not_read_in_turns_is_checked_up_to_its_largest() -> None:
 
 
 def test_a_rest_that_was_read_in_turns_is_whole() -> None:
-    events = [ServerSentEvent(ReadDocument(b'{"a": "x'))]
+    events: list[tuple[bytes, str]] = [(ReadDocument(b'{"a": "x'), "")]
     assert SSEDecoder(max_bytes=100).flush(events) == events
-    assert SSEDecoder(max_bytes=100).flush([ServerSentEvent(b'{"a": "x')]) == []
+    assert SSEDecoder(max_bytes=100).flush([(b'{"a": "x', "")]) == []
 
 
 @pytest.mark.parametrize(("rest", "count"), [(b"data: {}", 1), (b"data: 1", 0), (b"data: x", 0)])
@@ -223,7 +223,7 @@ def test_the_last_event_of_a_whole_body_may_lack_its_blank_line(
 ) -> None:
     decoder = SSEDecoder()
     assert list(decoder.feed(b"data: 1\n\n" + rest)) != []
-    assert [(event.name, event.data) for event in decoder.flush(decoder.rest())] == events
+    assert [(name, said) for said, name in decoder.flush(decoder.rest())] == events
     cut = not events and rest.startswith(b"data: {")
     assert decoder.close() is not cut
 
@@ -241,7 +241,7 @@ def test_bare_json_with_an_error_is_an_event() -> None:
     assert decode(b"data: 1\n\n" + error + b"\n\n") == data(b"1", error)
     decoder = SSEDecoder()
     assert list(decoder.feed(error)) == []
-    assert [event.data for event in decoder.flush(decoder.rest())] == [error]
+    assert [said for said, _ in decoder.flush(decoder.rest())] == [error]
     assert decode(b'{"candidates": []}\n\n') == []
     assert decode(b'[{"error": {"code": 503}}]\n\n') == data(b'[{"error": {"code": 503}}]')
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 
 from aether.errors import ProtocolError, ProviderError, RequestTimeoutError
 from aether.extensions.llm._wire.large_json import LARGE_BYTES, read_in_turns
-from aether.extensions.llm._wire.sse import ServerSentEvent, SSEDecoder
+from aether.extensions.llm._wire.sse import Event, SSEDecoder
 from aether.http.bodies import read_error_body
 from aether.http.contracts import HTTPStream
 
@@ -52,7 +52,7 @@ class EventStream:
         self._clock = clock
         self._pieces = answer.chunks()
 
-    async def batches(self) -> AsyncGenerator[list[ServerSentEvent], None]:
+    async def batches(self) -> AsyncGenerator[list[Event], None]:
         """The events, in lists of those that came together; a large one has been read by then (see
         `large_json`). What the transport raises passes.
         """
@@ -74,9 +74,9 @@ class EventStream:
                     events = decoder.feed(part)
                     if events:
                         any_event = True
-                        first = events[0]  # the others have room in this part
-                        if len(first.data) > LARGE_BYTES:
-                            first.data = await read_in_turns(first.data)
+                        data, name = events[0]  # the others have room in this part
+                        if len(data) > LARGE_BYTES:
+                            events[0] = await read_in_turns(data), name
                         yield events
                         latest = clock()
                     elif clock() - latest > self._stall_seconds:
@@ -85,10 +85,10 @@ class EventStream:
                         )
                     if len(piece) > _SLICE:
                         await asyncio.sleep(0)
-            rest = decoder.rest()
-            for event in rest:
-                if len(event.data) > LARGE_BYTES:
-                    event.data = await read_in_turns(event.data)
+            rest = [
+                (await read_in_turns(data) if len(data) > LARGE_BYTES else data, name)
+                for data, name in decoder.rest()
+            ]
             events = decoder.flush(rest)
             if events:
                 yield events

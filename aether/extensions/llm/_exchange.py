@@ -27,6 +27,7 @@ from aether.extensions.llm._wire.errors import Source
 from aether.extensions.llm._wire.joining import joined
 from aether.extensions.llm._wire.large_json import LARGE_BYTES, read_in_turns
 from aether.extensions.llm._wire.structured import AnswerTool, told_the_schema
+from aether.llm.batches import Batch, ChunkStream
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.streaming import final_chunk
 
@@ -74,13 +75,16 @@ class Exchange:
             request = following
         raise AssertionError("the count of parts has no end")
 
-    async def stream(self, request: LLMRequest) -> AsyncGenerator[StreamChunk, None]:
-        """One answer in pieces; the last chunk, alone, is final.
+    def stream(self, request: LLMRequest) -> ChunkStream:
+        """One answer in pieces; the last chunk, alone in its batch, is final.
 
         What goes wrong before the first content is raised as what it is, and may be tried again.
         After it, it is a `StreamInterruptedError` with what had come (or a `ProtocolError`, which
         carries that too). Closing the iterator closes the connection at once.
         """
+        return ChunkStream(self._batches(request))
+
+    async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         model = self._model(request)
         asked = request
         request, shaping = self._shape(asked, model)
@@ -96,13 +100,16 @@ class Exchange:
                     try:
                         async with aclosing(events.batches()) as batches:
                             async for batch in batches:
-                                for chunk in assembly.feed(batch):
-                                    if chunk.tool_call is not None:
-                                        chunk.tool_call.index += calls
-                                    if shaping is None:
-                                        yield chunk
-                                    elif (shown := shaping.chunk(chunk)).has_content:
-                                        yield shown
+                                chunks: list[StreamChunk] = []
+                                try:
+                                    for data, name in batch:
+                                        chunks += assembly.feed(data, name)
+                                except Exception:
+                                    if chunks := _shown(chunks, calls, shaping):
+                                        yield chunks  # they came before what is wrong
+                                    raise
+                                if chunks := _shown(chunks, calls, shaping):
+                                    yield chunks
                                 if assembly.ended:
                                     break
                         if events.document is not None:
@@ -132,11 +139,11 @@ class Exchange:
                     if following is not None:
                         calls = len(whole.tool_calls)
                         if text and shaping is None:
-                            yield StreamChunk(text)
+                            yield [StreamChunk(text)]
                     elif shaping is None:
-                        yield final_chunk(whole, text=text)
+                        yield [final_chunk(whole, text=text)]
                     else:
-                        yield shaping.final_chunk(whole)
+                        yield [shaping.final_chunk(whole)]
                     await events.drain()
             if following is None:
                 return
@@ -237,6 +244,17 @@ class _Sent(NamedTuple):
 def _listener(request: LLMRequest) -> Callable[[Mapping[str, str]], None] | None:
     """Who is told the headers of the request's answer."""
     return None if request.context is None else request.context.on_headers
+
+
+def _shown(chunks: Batch, calls: int, shaping: AnswerTool | None) -> Batch:
+    """What the reader gets of one part's chunks, when there were so many calls before it."""
+    if calls:
+        for chunk in chunks:
+            if chunk.tool_call is not None:
+                chunk.tool_call.index += calls
+    if shaping is None:
+        return chunks
+    return [shown for shown in map(shaping.chunk, chunks) if shown.has_content]
 
 
 def _is_broken(error: ProviderError) -> bool:

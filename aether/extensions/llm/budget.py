@@ -9,19 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from inspect import isasyncgenfunction
+from inspect import iscoroutinefunction
 
 from aether.errors import ConfigurationError
 from aether.extensions.llm._pricing import Prices
 from aether.extensions.llm._reserving import ReservedCall
 from aether.extensions.llm._worst_case import WorstCase
 from aether.llm.accounting import written_beside_text
+from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.budget import Budget, with_parents
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.pricing import PriceSource
-from aether.llm.streaming import open_stream
 from aether.llm.wrapper import ProviderWrapper, with_context
 
 __all__ = ["BudgetProvider"]
@@ -92,24 +92,25 @@ class BudgetProvider(ProviderWrapper):
     def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
         budgets = self._budgets(request.context)
         if budgets:
-            return self._stream(request, budgets)
+            return ChunkStream(self._batches_within(budgets, request))
         stream = getattr(self.inner, "stream", None)
-        if isasyncgenfunction(stream):
-            chunks: AsyncGenerator[StreamChunk, None] = stream(request)
-            return chunks
-        return super().stream(request)
+        if stream is None or iscoroutinefunction(stream):
+            return super().stream(request)
+        chunks: AsyncGenerator[StreamChunk, None] = stream(request)
+        return chunks
 
-    async def _stream(
-        self, request: LLMRequest, budgets: Sequence[Budget]
-    ) -> AsyncGenerator[StreamChunk, None]:
+    async def _batches_within(
+        self, budgets: Sequence[Budget], request: LLMRequest
+    ) -> AsyncGenerator[Batch, None]:
         call = await self._begin(request, budgets)
         last: StreamChunk | None = None
         characters = 0
         try:
-            async with open_stream(self.inner, call.request) as chunks:
-                async for last in chunks:
-                    characters += len(last.text) or written_beside_text(last)
-                    yield last
+            async with open_batches(self.inner, call.request) as batches:
+                async for batch in batches:
+                    for last in batch:
+                        characters += len(last.text) or written_beside_text(last)
+                    yield batch
         except BaseException as error:
             call.end(_answer(last), error, characters)
             raise

@@ -28,12 +28,12 @@ from aether.errors import (
     RequestTimeoutError,
     StreamInterruptedError,
 )
+from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.failures import translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
-from aether.llm.streaming import open_stream
 from aether.llm.wrapper import ProviderWrapper, check_count, check_seconds, with_context
 
 __all__ = ["CircuitBreakerProvider", "CircuitState"]
@@ -144,7 +144,10 @@ class CircuitBreakerProvider(ProviderWrapper):
             circuit.settle(admission, outcome)
         return response
 
-    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+    def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        return ChunkStream(self._batches(request))
+
+    async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         request, context = with_context(request)
         circuit = self._circuit(request.model)
         admission = circuit.admit()
@@ -153,9 +156,10 @@ class CircuitBreakerProvider(ProviderWrapper):
         outcome = _Outcome.NEUTRAL
         last: StreamChunk | None = None
         try:
-            async with open_stream(self.inner, request) as chunks:
-                async for last in chunks:
-                    yield last
+            async with open_batches(self.inner, request) as batches:
+                async for batch in batches:
+                    last = batch[-1]
+                    yield batch
         except Exception as error:
             outcome = _judge(error, impatient=self._is_impatient(context, begun))
             raise

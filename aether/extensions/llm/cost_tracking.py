@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from aether.extensions.llm._tally import Tally
 from aether.llm.accounting import account_for, written_beside_text
+from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.pricing import PriceSource
-from aether.llm.streaming import open_stream
 from aether.llm.usage import LedgerEntry, TokenUsage
 from aether.llm.wrapper import ProviderWrapper, with_context
 
@@ -57,15 +57,19 @@ class CostTrackingProvider(ProviderWrapper):
         self._count(call, response, None)
         return response
 
-    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+    def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        return ChunkStream(self._batches(request))
+
+    async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         call = self._begin(request)
         last: StreamChunk | None = None
         characters = 0
         try:
-            async with open_stream(self.inner, call.request) as chunks:
-                async for last in chunks:
-                    characters += len(last.text) or written_beside_text(last)
-                    yield last
+            async with open_batches(self.inner, call.request) as batches:
+                async for batch in batches:
+                    for last in batch:
+                        characters += len(last.text) or written_beside_text(last)
+                    yield batch
         except BaseException as error:
             self._count(call, _answer(last), error, characters)
             raise

@@ -17,6 +17,7 @@ from aether.extensions.llm._http import Endpoint
 from aether.extensions.llm._wire.gemini import GeminiCodec, without_state
 from aether.extensions.llm._wire.host_state import host_of
 from aether.http.contracts import Timeout, Transport
+from aether.llm.batches import Batch, ChunkStream
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
 __all__ = ["GeminiProvider"]
@@ -104,24 +105,24 @@ class GeminiProvider:
         """One answer in pieces. Closing the iterator closes the connection at once."""
         if without_state(request) is None:
             return self._exchange.stream(request)
-        return self._stream_signed(request)
+        return ChunkStream(self._batches_of_signed(request))
 
     async def aclose(self) -> None:
         """Close the connections that were opened here. Twice is fine."""
         await self._exchange.aclose()
 
-    async def _stream_signed(self, request: LLMRequest) -> AsyncGenerator[StreamChunk, None]:
+    async def _batches_of_signed(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         try:
             async with aclosing(self._exchange.stream(request)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+                async for batch in chunks.batches:
+                    yield batch
             return
         except BadRequestError as error:  # nothing was handed out: it would be a broken stream
             unsigned = _unsigned(request, error)
         try:
             async with aclosing(self._exchange.stream(unsigned)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+                async for batch in chunks.batches:
+                    yield batch
         except ProviderError as error:
             error.attempts += 1
             raise

@@ -15,12 +15,12 @@ from aether.extensions.llm._rate import Need, Rate
 from aether.extensions.llm._rate_headers import limits_told
 from aether.extensions.llm._rate_queue import NoPlaceError, Place, RateQueue
 from aether.llm.accounting import estimate_input_tokens, estimate_tokens, written_beside_text
+from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
 from aether.llm.policies import RateLimit
-from aether.llm.streaming import open_stream
 from aether.llm.wrapper import ProviderWrapper, with_context
 
 __all__ = ["RateLimitingProvider"]
@@ -109,15 +109,19 @@ class RateLimitingProvider(ProviderWrapper):
         call.end(answer=response)
         return response
 
-    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+    def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        return ChunkStream(self._batches(request))
+
+    async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         call = await self._start(request)
         last: StreamChunk | None = None
         characters = 0
         try:
-            async with open_stream(self.inner, call.request) as chunks:
-                async for last in chunks:
-                    characters += len(last.text) or written_beside_text(last)
-                    yield last
+            async with open_batches(self.inner, call.request) as batches:
+                async for batch in batches:
+                    for last in batch:
+                        characters += len(last.text) or written_beside_text(last)
+                    yield batch
         except BaseException as error:
             call.end(answer=last, error=error, characters=characters)
             raise

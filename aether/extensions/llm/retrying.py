@@ -22,13 +22,13 @@ from aether.errors import (
 )
 from aether.extensions.llm._pacing import Pace
 from aether.llm.accounting import record_attempt, written_beside_text
+from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.deadline import Deadline
 from aether.llm.failures import broken_stream, check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
-from aether.llm.streaming import open_stream
 from aether.llm.wrapper import ProviderWrapper, check_count, check_seconds, with_context
 
 __all__ = ["RetryingProvider"]
@@ -126,7 +126,10 @@ class RetryingProvider(ProviderWrapper):
                 call.pace.put_back(call.retries)
                 return call.told_of_attempts(response)
 
-    async def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+    def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+        return ChunkStream(self._batches(request))
+
+    async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         call = self._begin(request)
         shown = 0  # chunks without content that the caller has got: he gets none of them twice
         while True:
@@ -137,22 +140,25 @@ class RetryingProvider(ProviderWrapper):
             pieces: list[str] = []
             beside = 0
             try:
-                async with open_stream(self.inner, call.request) as chunks:
-                    async for last in call.deadline.iterate(chunks):
-                        if not begun:
-                            if last.has_content or last.is_final:
+                async with open_batches(self.inner, call.request) as batches:
+                    async for batch in call.deadline.iterate(batches):
+                        skipped = 0
+                        for last in batch:
+                            if last.text:
+                                pieces.append(last.text)
+                            else:
+                                beside += written_beside_text(last)
+                            if begun or last.has_content or last.is_final:
                                 begun = True
-                            elif repeated:
-                                repeated -= 1
-                                continue
+                            elif skipped < repeated:
+                                skipped += 1
                             else:
                                 shown += 1
-                        if last.text:
-                            pieces.append(last.text)
-                        else:
-                            beside += written_beside_text(last)
-                        response = last.response
-                        yield last if response is None else call.told_in_chunk(last, response)
+                        repeated -= skipped
+                        if last is not None and last.response is not None:
+                            batch[-1] = call.told_in_chunk(last, last.response)
+                        if skipped < len(batch):
+                            yield batch[skipped:] if skipped else batch
                 self._check_ended(call, last)
             except BaseException as error:
                 answer = last if isinstance(last, StreamChunk) and last.is_final else None

@@ -5,12 +5,11 @@ It must not know a protocol.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from aether.extensions.llm._wire.errors import Source
-from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.extensions.llm._wire.structured import OutputMode
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
@@ -48,9 +47,9 @@ class Assembly(Protocol):
         """How much was written, calls included."""
         ...
 
-    def feed(self, events: Iterable[ServerSentEvent]) -> Iterator[StreamChunk]:
-        """The chunks that the events hold; often none. What is handed out first, comes first:
-        an error is raised when its event is reached.
+    def feed(self, data: bytes, name: str = "") -> Iterable[StreamChunk]:
+        """The chunks that an event holds; often none. They may be lazy: what is handed out before
+        an error came before it.
         """
         ...
 

@@ -6,30 +6,26 @@ stream"), without `id` and `retry`, which only serve to reconnect.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from pydantic_core import from_json
 
 from aether.errors import ProtocolError
 from aether.extensions.llm._wire.large_json import LARGE_BYTES, ReadDocument
 
-__all__ = ["MAX_EVENT_BYTES", "MAX_EVENT_LINES", "SSEDecoder", "ServerSentEvent"]
+__all__ = ["MAX_EVENT_BYTES", "MAX_EVENT_LINES", "Event", "SSEDecoder"]
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 MAX_EVENT_LINES = 20_000
 
 _END_MARK = b"data: [DONE]"
 _BOM = b"\xef\xbb\xbf"
+_LINE_FEED = 10
 
-
-@dataclass(slots=True)
-class ServerSentEvent:
-    """One event. `data` has its lines joined by a line feed. It is valid UTF-8, unless it is over
-    `LARGE_BYTES`, and to be read in turns.
-    """
-
-    data: bytes
-    name: str = ""
+Event = tuple[bytes, str]
+"""The data of one event, its lines joined by a line feed, and its name. The data is valid UTF-8,
+unless it is over `LARGE_BYTES`, and to be read in turns.
+"""
 
 
 class SSEDecoder:
@@ -48,7 +44,7 @@ class SSEDecoder:
         self._after_return = False
         self._started = False
 
-    def feed(self, piece: bytes) -> list[ServerSentEvent]:
+    def feed(self, piece: bytes) -> list[Event]:
         """The events that this piece completes, in order."""
         if not self._started:
             piece = self._skip_mark(piece)
@@ -56,7 +52,7 @@ class SSEDecoder:
             piece = self._only_line_feeds(piece)
         buffer = self._buffer
         if not buffer and len(piece) <= self._max_bytes and piece.endswith(b"\n\n"):
-            return self._events(piece)
+            return self._events(piece[:-2])
         buffer += piece
         end = buffer.rfind(b"\n\n", self._searched)
         if end < 0:
@@ -73,19 +69,19 @@ class SSEDecoder:
         self._searched = max(0, len(buffer) - 1)
         return self._events(complete)
 
-    def rest(self) -> list[ServerSentEvent]:
+    def rest(self) -> list[Event]:
         """The body has ended, and not broken off: what may be its last event, if only its blank
         line lacks. `flush` takes it.
         """
         rest = bytes(self._buffer).strip()
         return self._events(rest) if rest.endswith((b"}", b"]")) else []
 
-    def flush(self, rest: list[ServerSentEvent]) -> list[ServerSentEvent]:
+    def flush(self, rest: list[Event]) -> list[Event]:
         """The rest is an event where it ends as JSON, or an end mark, does; one cut short stays
         unread.
         """
         # A brace may end an inner object.
-        if not rest or not all(_is_whole(event.data) for event in rest):
+        if not rest or not all(_is_whole(data) for data, _ in rest):
             return []
         self._buffer.clear()
         return rest
@@ -101,42 +97,33 @@ class SSEDecoder:
             for line in lines
         )
 
-    def _events(self, blocks: bytes) -> list[ServerSentEvent]:
-        events = []
-        for block in blocks.split(b"\n\n"):
-            if block[:6] == b"data: " and b"\n" not in block:
-                if len(block) > self._max_bytes:
-                    raise self._too_large()
-                data = block[6:]
-                if not data.isascii():
+    def _events(self, blocks: bytes) -> list[Event]:
+        if len(blocks) > self._max_bytes:
+            return list(self._parse(blocks))
+        events: list[Event] = []
+        before, *written = (b"\n\n" + blocks).split(b"\n\ndata: ")
+        if before:
+            events += self._parse(before)
+        is_ascii = blocks.isascii()
+        for data in written:
+            if _LINE_FEED in data:
+                events += self._parse(b"data: " + data)
+            else:  # as nearly all are
+                if not is_ascii:
                     _check_utf8(data)
-                events.append(ServerSentEvent(data))
-            elif block:
-                event = self._parse(block)
-                if event is not None:
-                    events.append(event)
+                events.append((data, ""))
         return events
 
-    def _parse(self, block: bytes) -> ServerSentEvent | None:
-        if len(block) > self._max_bytes:
-            raise self._too_large()
-        name = b""
-        lines = []
-        written = block.split(b"\n", MAX_EVENT_LINES)
-        if len(written) > MAX_EVENT_LINES:
-            raise ProtocolError(f"An event of the stream has more than {MAX_EVENT_LINES} lines.")
-        for line in written:
-            field, _, value = line.partition(b":")
-            value = value.removeprefix(b" ")
-            if field == b"data":
-                lines.append(value)
-            elif field == b"event":
-                name = value
-        if not lines:
-            return _bare_error(block.strip())
-        data = b"\n".join(lines)
-        _check_utf8(data)
-        return ServerSentEvent(data, name.decode("utf-8", "replace"))
+    def _parse(self, blocks: bytes) -> Iterator[Event]:
+        for block in blocks.split(b"\n\n"):
+            if len(block) > self._max_bytes:
+                raise self._too_large()
+            name, mark, data = block.partition(b"\ndata: ")
+            if mark and name[:7] == b"event: " and not (_LINE_FEED in data or _LINE_FEED in name):
+                _check_utf8(data)
+                yield data, name[7:].decode("utf-8", "replace")
+            elif block and (event := _read_lines(block)) is not None:
+                yield event
 
     def _only_line_feeds(self, piece: bytes) -> bytes:
         if not piece:
@@ -160,7 +147,27 @@ class SSEDecoder:
         return ProtocolError(f"An event of the stream is larger than {self._max_bytes} bytes.")
 
 
-def _bare_error(block: bytes) -> ServerSentEvent | None:
+def _read_lines(block: bytes) -> Event | None:
+    name = b""
+    lines = []
+    written = block.split(b"\n", MAX_EVENT_LINES)
+    if len(written) > MAX_EVENT_LINES:
+        raise ProtocolError(f"An event of the stream has more than {MAX_EVENT_LINES} lines.")
+    for line in written:
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            lines.append(value)
+        elif field == b"event":
+            name = value
+    if not lines:
+        return _bare_error(block.strip())
+    data = b"\n".join(lines)
+    _check_utf8(data)
+    return data, name.decode("utf-8", "replace")
+
+
+def _bare_error(block: bytes) -> Event | None:
     """An error in the middle of a stream that is no event: Google's is bare JSON, that of llama.cpp
     until 2025-09 is JSON in a field of its own.
     """
@@ -168,7 +175,7 @@ def _bare_error(block: bytes) -> ServerSentEvent | None:
     data = block.removeprefix(b"error:").strip()
     if data[:1] + data[-1:] not in (b"{}", b"[]") or not (named or b'"error"' in data):
         return None
-    return ServerSentEvent(data, "error" if named else "")
+    return data, "error" if named else ""
 
 
 def _is_whole(data: bytes) -> bool:

@@ -7,7 +7,7 @@ the vendor asks for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -17,7 +17,6 @@ from aether.extensions.llm._wire.anthropic.response import Answer, checked_block
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.large_json import ReadDocument
 from aether.extensions.llm._wire.reading import check_number, expect
-from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
 
 __all__ = ["MessagesAssembly"]
@@ -63,6 +62,21 @@ class _Block:
         return None if self.fields.get("input") and not self.arguments else "".join(self.arguments)
 
 
+def _more_text(event: Any, index: int) -> str | None:
+    """The text of an event like most: more of the block with that index; `None` for all others."""
+    try:
+        delta = event["delta"]
+        text = delta["text"]
+        more = (
+            event["index"] == index
+            and delta["type"] == "text_delta"
+            and event["type"] == "content_block_delta"
+        )
+    except (KeyError, TypeError):
+        return None
+    return text if more and type(text) is str else None
+
+
 class MessagesAssembly:
     """Puts one streamed answer together: `feed` it the events, then `finish`.
 
@@ -78,8 +92,9 @@ class MessagesAssembly:
         self._open: dict[int, _Block] = {}
         self._latest = 0  # the index of the block that was begun last
         self._written: dict[str, int] = {}  # which block of each kind was written to last
+        self._text_block: tuple[int, _Block] | None = None
+        """The block whose text came last, with its index, until another one is begun."""
         self._calls = 0
-        self._shown = False
         self._usage: dict[str, Any] = {}
         self._model: str | None = None
         self._stop: str | None = None
@@ -93,7 +108,7 @@ class MessagesAssembly:
     @property
     def has_content(self) -> bool:
         """Whether the caller was given anything: text, reasoning or a piece of a call."""
-        return self._shown
+        return bool(self._written or self._calls)
 
     @property
     def characters(self) -> int:
@@ -102,19 +117,26 @@ class MessagesAssembly:
             len(piece) for block in self._blocks for piece in (*block.pieces, *block.arguments)
         )
 
-    def feed(self, events: Iterable[ServerSentEvent]) -> Iterator[StreamChunk]:
-        """The chunks that the events hold: text, reasoning, pieces of calls; often none.
-
-        Lazy, so that what came before a bad event is handed out before the error is raised.
-        """
-        for event in events:
-            data = event.data
-            if data and data != FOREIGN_END_MARK:
-                for chunk in self._add(data, event.name):
-                    self._shown = True
-                    yield chunk
-                if self.ended:
-                    return
+    def feed(self, data: bytes, name: str = "") -> Sequence[StreamChunk]:
+        """The chunks that an event holds: text, reasoning, pieces of calls; often none."""
+        if self.ended or not data or data == FOREIGN_END_MARK:
+            return ()
+        source = self._source
+        try:
+            event = data.value if type(data) is ReadDocument else from_json(data)
+        except ValueError as error:
+            if name == "error":
+                raise reported_error(data.decode("utf-8", "replace"), source=source) from None
+            raise source.error(
+                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
+            ) from error
+        if self._text_block is not None:
+            index, block = self._text_block
+            text = _more_text(event, index)
+            if text:
+                block.pieces.append(text)
+                return (StreamChunk(text),)
+        return self._add(expect(event, dict, "event", source), name)
 
     def finish(self) -> LLMResponse:
         """The whole. `StreamInterruptedError` if the server never said that it is, or why."""
@@ -144,17 +166,8 @@ class MessagesAssembly:
         unknown = {"finish_reason": None, "output_tokens": None, "reasoning_tokens": None}
         return response.model_copy(update=unknown)
 
-    def _add(self, data: bytes, name: str) -> Sequence[StreamChunk]:
+    def _add(self, event: dict[str, Any], name: str) -> Sequence[StreamChunk]:
         source = self._source
-        try:
-            event = data.value if type(data) is ReadDocument else from_json(data)
-        except ValueError as error:
-            if name == "error":
-                raise reported_error(data.decode("utf-8", "replace"), source=source) from None
-            raise source.error(
-                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
-            ) from error
-        event = expect(event, dict, "event", source)
         kind = event.get("type")
         if kind == "content_block_delta":
             return self._add_delta(event)
@@ -199,6 +212,7 @@ class MessagesAssembly:
         self._blocks.append(block)
         self._latest = self._index(event, number)
         self._open[self._latest] = block
+        self._text_block = None
         if is_call:
             given = fields.get("input")
             arguments = to_json(given).decode() if given else ""
@@ -214,7 +228,8 @@ class MessagesAssembly:
         source = self._source
         delta = expect(event.get("delta"), dict, "delta", source)
         kind = expect(delta.get("type"), str, "delta's type", source)
-        block = self._open.get(self._index(event, self._latest))
+        index = self._index(event, self._latest)
+        block = self._open.get(index)
         if block is None:
             raise source.error(
                 ProtocolError, f"{source.provider} gave a piece of a content block without it."
@@ -223,7 +238,10 @@ class MessagesAssembly:
             name = _TEXT_DELTAS[kind]
             piece = expect(delta.get(name), str, name, source)
             if block.kind == name:
-                return self._write(block, piece)
+                chunks = self._write(block, piece)
+                if chunks and name == "text":
+                    self._text_block = index, block
+                return chunks
             if block.kind in _WRITTEN:
                 raise source.error(
                     ProtocolError, f"{source.provider} gave {name} in a block of {block.kind}."

@@ -67,6 +67,8 @@ FINISH_REASONS: dict[str, FinishReason] = {
 
 _UNSAID = ("FINISH_REASON_UNSPECIFIED", "BLOCK_REASON_UNSPECIFIED")
 _BESIDE_DATA = {"text", "thought", "thoughtSignature"}
+_BESIDE_CONTENT = {"content", "index"}
+_BESIDE_CANDIDATES = {"candidates", "usageMetadata", "modelVersion", "responseId", "createTime"}
 _HOLDING = {"function_call", "inline_data", "prompt_feedback", "usage_metadata"}
 _UNDERSCORED = re.compile(r"_([a-z])")
 
@@ -88,6 +90,7 @@ class Answer:
         self._blocked = False
         self._code_runs = False
         self._usage: dict[str, Any] | None = None
+        self._named: tuple[Any, Any] = (None, None)
         self._model: str | None = None
         self._token: str | None = None
 
@@ -111,15 +114,20 @@ class Answer:
     def add(self, value: Any) -> list[StreamChunk]:
         """Add a chunk; the deltas that it holds. An error in its place is raised."""
         source = self._source
-        chunk = _in_camel_case(expect(value, dict, "chunk", source))
+        chunk = expect(value, dict, "chunk", source)
+        text = _only_text(chunk)
+        if text is None:
+            chunk = _in_camel_case(chunk)
         if chunk.get("error"):
             raise reported_error(chunk, source=source)
         self._usage = find_usage(chunk) or self._usage  # a running total: the latest counts
-        model, answer_id = chunk.get("modelVersion"), chunk.get("responseId")
-        if isinstance(model, str) and model:
-            self._model = source.redact(model).removeprefix("models/")
-        if isinstance(answer_id, str) and answer_id:
-            source.request_id = source.redact(answer_id)
+        named = chunk.get("modelVersion"), chunk.get("responseId")
+        if named != self._named:
+            self._named = named
+            self._note_names(*named)
+        if text:
+            self.finish = None  # it goes on, whatever was said before
+            return [self._say(text)]
         feedback = expect(chunk.get("promptFeedback"), dict, "promptFeedback", source)
         blocked = expect(feedback.get("blockReason"), str, "blockReason", source)
         if blocked and blocked not in _UNSAID:
@@ -130,6 +138,13 @@ class Answer:
             if not candidate.get("index"):  # the others are alternatives, which nobody asked for
                 return self._add_candidate(_in_camel_case(candidate))
         return []
+
+    def _note_names(self, model: Any, answer_id: Any) -> None:
+        source = self._source
+        if isinstance(model, str) and model:
+            self._model = source.redact(model).removeprefix("models/")
+        if isinstance(answer_id, str) and answer_id:
+            source.request_id = source.redact(answer_id)
 
     def to_response(self, *, whole: bool = True) -> LLMResponse:
         """The response. One that is not `whole` was cut."""
@@ -153,6 +168,11 @@ class Answer:
             provider=source.provider,
             message=self._message(text),
         )
+
+    def _say(self, text: str) -> StreamChunk:
+        self._kept.add_text(text, thought=False)
+        self.text.append(text)
+        return StreamChunk(text)
 
     def _add_candidate(self, candidate: dict[str, Any]) -> list[StreamChunk]:
         source = self._source
@@ -296,6 +316,24 @@ class Answer:
             if media is not None:
                 parts.append(media)
         return parts
+
+
+def _only_text(chunk: dict[str, Any]) -> str | None:
+    """The text of a chunk like most, in which there is nothing else; `None` for all others."""
+    try:
+        (candidate,) = chunk["candidates"]
+        (part,) = candidate["content"]["parts"]
+        text = part["text"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    plain = (
+        type(text) is str
+        and len(part) == 1
+        and candidate.keys() <= _BESIDE_CONTENT
+        and not candidate.get("index")
+        and chunk.keys() <= _BESIDE_CANDIDATES
+    )
+    return text if plain else None
 
 
 def _in_camel_case(fields: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ if the server has said why it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from pydantic_core import from_json
 
@@ -14,7 +14,6 @@ from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.gemini.response import Answer
 from aether.extensions.llm._wire.large_json import ReadDocument
-from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.llm.messages import LLMResponse, StreamChunk
 
 __all__ = ["GeminiAssembly"]
@@ -48,14 +47,22 @@ class GeminiAssembly:
         """How much was written, calls included."""
         return self._answer.characters
 
-    def feed(self, events: Iterable[ServerSentEvent]) -> Iterator[StreamChunk]:
-        """The chunks that the events hold: text, reasoning, whole calls; often none.
-
-        Lazy, so that what came before a bad event is handed out before the error is raised.
-        """
-        for event in events:
-            if event.data and event.data != FOREIGN_END_MARK:
-                yield from self._add(event)
+    def feed(self, data: bytes, name: str = "") -> Iterable[StreamChunk]:
+        """The chunks that an event holds: text, reasoning, whole calls; often none."""
+        if not data or data == FOREIGN_END_MARK:
+            return ()
+        source = self._source
+        try:
+            value = data.value if type(data) is ReadDocument else from_json(data)
+        except ValueError as error:
+            raise source.error(
+                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
+            ) from error
+        if name == "error":
+            raise reported_error(value, source=source)
+        if isinstance(value, list):
+            return (chunk for each in value for chunk in self._answer.add(each))
+        return self._answer.add(value)
 
     def finish(self) -> LLMResponse:
         """The whole. `StreamInterruptedError` if the server never said why it stopped, or said it
@@ -74,16 +81,3 @@ class GeminiAssembly:
     def partial(self) -> LLMResponse:
         """What has come so far."""
         return self._answer.to_response(whole=self.finished)
-
-    def _add(self, event: ServerSentEvent) -> Iterator[StreamChunk]:
-        source, data = self._source, event.data
-        try:
-            value = data.value if type(data) is ReadDocument else from_json(data)
-        except ValueError as error:
-            raise source.error(
-                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
-            ) from error
-        if event.name == "error":
-            raise reported_error(value, source=source)
-        for chunk in value if isinstance(value, list) else [value]:
-            yield from self._answer.add(chunk)

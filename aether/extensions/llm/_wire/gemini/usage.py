@@ -24,9 +24,11 @@ _MODALITIES = {"AUDIO": "audio", "IMAGE": "image", "VIDEO": "video"}
 def find_usage(chunk: dict[str, Any]) -> dict[str, Any] | None:
     """The usage of an answer or a chunk; one that counts nothing (`trafficType` alone) is none."""
     usage = chunk.get("usageMetadata")
-    if type(usage) is not dict or all(count(usage.get(name)) is None for name in _COUNTS):
-        return None
-    return usage
+    if type(usage) is dict:
+        for name in _COUNTS:
+            if count(usage.get(name)) is not None:
+                return usage
+    return None
 
 
 def parse_usage(usage: dict[str, Any] | None) -> Tokens:

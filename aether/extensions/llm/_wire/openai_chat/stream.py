@@ -7,7 +7,7 @@ stands; what is read here was seen in recorded streams of fourteen of them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -34,7 +34,6 @@ from aether.extensions.llm._wire.openai_chat.response import (
 )
 from aether.extensions.llm._wire.openai_chat.usage import find_usage
 from aether.extensions.llm._wire.reading import check_number, expect
-from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.extensions.llm._wire.thinking import ThinkingSplitter
 from aether.llm.content import ImagePart
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
@@ -44,6 +43,29 @@ __all__ = ["ChatAssembly"]
 END_MARK = b"[DONE]"
 
 _log = logging.getLogger("aether.llm")
+
+
+def _only_text(chunk: Any) -> str | None:
+    """The text of a chunk like most, in which there is nothing else; `None` for all others."""
+    try:
+        (choice,) = chunk["choices"]
+        delta = choice["delta"]
+        text = delta["content"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if (
+        type(text) is not str
+        or len(delta) > 1
+        or choice.get("finish_reason")
+        or choice.get("index")
+        or choice.get("error")
+        or chunk.get("usage")
+        or chunk.get("error")
+        or chunk.get("object") == "error"
+        or "x_groq" in chunk
+    ):
+        return None
+    return text
 
 
 class _Call:
@@ -107,6 +129,8 @@ class ChatAssembly:
         self._model: str | None = None
         self._finish: str | None = None  # "" where the server leaves it out
         self._warned = False
+        self._is_plain = False
+        """Whether a text that comes alone has only to be handed out."""
 
     @property
     def finished(self) -> bool:
@@ -126,19 +150,32 @@ class ChatAssembly:
             pieces += [call.name, *call.arguments]
         return sum(map(len, pieces))
 
-    def feed(self, events: Iterable[ServerSentEvent]) -> Iterator[StreamChunk]:
-        """The chunks that the events hold: text, reasoning, pieces of calls; often none.
-
-        Lazy, so that what came before a bad event is handed out before the error is raised.
-        """
-        for event in events:
-            data = event.data
+    def feed(self, data: bytes, name: str = "") -> Sequence[StreamChunk]:
+        """The chunks that an event holds: text, reasoning, pieces of calls; often none."""
+        if self.ended or not data:
+            return ()
+        source = self._source
+        try:
+            chunk = data.value if type(data) is ReadDocument else from_json(data)
+        except ValueError as error:
             if data.strip() == END_MARK:
                 self.ended = True
-                yield from self._end()
-                return
-            if data:
-                yield from self._add(data, event.name)
+                return self._end()
+            raise source.error(
+                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
+            ) from error
+        if self._is_plain and name != "error" and (text := _only_text(chunk)):
+            self._text.append(text)
+            return (StreamChunk(text),)
+        chunks = self._add(expect(chunk, dict, "chunk", source), name)
+        self._is_plain = (
+            self._model is not None
+            and self._finish is None
+            and self._splitter is None
+            and not self._parts
+            and not self._spoken
+        )
+        return chunks
 
     def finish(self) -> LLMResponse:
         """The whole. `StreamInterruptedError` if the server never said why it stopped."""
@@ -174,15 +211,8 @@ class ChatAssembly:
             return self._release()
         return ()
 
-    def _add(self, data: bytes, name: str) -> Sequence[StreamChunk]:
+    def _add(self, chunk: dict[str, Any], name: str) -> Sequence[StreamChunk]:
         source = self._source
-        try:
-            chunk = data.value if type(data) is ReadDocument else from_json(data)
-        except ValueError as error:
-            raise source.error(
-                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
-            ) from error
-        chunk = expect(chunk, dict, "chunk", source)
         if name == "error" or chunk.get("error") or chunk.get("object") == "error":
             raise reported_error(chunk, source=source)
         groq = chunk.get("x_groq")
@@ -227,14 +257,8 @@ class ChatAssembly:
             self._drop(delta)
             return self._speak(delta)
         content = delta.get("content")
-        plain = len(delta) == 1 and type(content) is str and self._splitter is None
         if isinstance(content, list) or self._parts:
             self._note(content)
-        elif plain and not self._spoken:
-            if not content:
-                return ()
-            self._text.append(content)
-            return (StreamChunk(content),)
         text, reasoning = read_content(content, self._source)
         field, shown = read_reasoning(delta)
         if shown or not self._reasoning_field:

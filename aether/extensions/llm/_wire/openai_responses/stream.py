@@ -30,7 +30,6 @@ from aether.extensions.llm._wire.openai_responses.response import (
 )
 from aether.extensions.llm._wire.openai_responses.slots import Slot, Slots
 from aether.extensions.llm._wire.reading import check_number, expect, listed
-from aether.extensions.llm._wire.sse import ServerSentEvent
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta, is_too_large
 
 __all__ = ["ResponsesAssembly"]
@@ -74,6 +73,8 @@ class ResponsesAssembly:
         self._slots = Slots()
         self._text: list[str] = []
         self._reasoning: list[str] = []
+        self._said: tuple[tuple[Any, Any, Any], list[str]] | None = None
+        """Which text the latest event was a piece of, and its pieces."""
         self._thinking: tuple[Slot, str, int] | None = None
         self._calls = 0
         self._written = 0
@@ -96,18 +97,33 @@ class ResponsesAssembly:
         """How much was written, calls included."""
         return self._written
 
-    def feed(self, events: Iterable[ServerSentEvent]) -> Iterator[StreamChunk]:
-        """The chunks that the events hold: text, reasoning, pieces of calls; often none.
+    def feed(self, data: bytes, name: str = "") -> Iterable[StreamChunk]:
+        """The chunks that an event holds: text, reasoning, pieces of calls; often none.
 
-        Lazy, so that what came before a bad event is handed out before the error is raised.
+        Lazy, so that what comes before a part that is wrong is handed out before the error.
         """
-        for event in events:
-            if self.ended:
-                return
-            if event.data == END_MARK:
-                self.ended = True
-            elif event.data:
-                yield from self._add(event.data, event.name)
+        if self.ended or not data:
+            return ()
+        if data == END_MARK:
+            self.ended = True
+            return ()
+        source = self._source
+        try:
+            event = data.value if type(data) is ReadDocument else from_json(data)
+        except ValueError as error:
+            raise source.error(
+                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
+            ) from error
+        if self._said is not None:
+            place, said = self._said
+            text = _more_text(event, place)
+            if text:
+                said.append(text)
+                self._text.append(text)
+                self._written += len(text)
+                return (StreamChunk(text),)
+            self._said = None
+        return self._add(expect(event, dict, "event", source), name)
 
     def finish(self) -> LLMResponse:
         """The whole. `StreamInterruptedError` if the server never said how it ended."""
@@ -132,15 +148,8 @@ class ResponsesAssembly:
         )
         return answer.to_response(self._source)
 
-    def _add(self, data: bytes, name: str) -> Iterable[StreamChunk]:
+    def _add(self, event: Item, name: str) -> Iterable[StreamChunk]:
         source = self._source
-        try:
-            value = data.value if type(data) is ReadDocument else from_json(data)
-        except ValueError as error:
-            raise source.error(
-                ProtocolError, f"An event in the stream of {source.provider} is not JSON."
-            ) from error
-        event = expect(value, dict, "event", source)
         kind = event.get("type")
         if not isinstance(kind, str):
             kind = name
@@ -168,7 +177,11 @@ class ResponsesAssembly:
 
     def _add_delta(self, event: Item, said: str) -> Iterable[StreamChunk]:
         delta = expect(event.get("delta"), str, "delta", self._source)
-        return self._say(self._slot_of(event, said), said, _place(event), delta)
+        slot, place = self._slot_of(event, said), _place(event)
+        if said == "text" and delta and not slot.commentary and event.get("content_index") == place:
+            where = event.get("item_id"), event.get("output_index"), place
+            self._said = where, slot.said.setdefault((said, place), [])
+        return self._say(slot, said, place, delta)
 
     def _add_whole(self, event: Item, said: str, field: str) -> Iterable[StreamChunk]:
         whole = expect(event.get(field), str, field, self._source)
@@ -277,6 +290,19 @@ class ResponsesAssembly:
             self._thinking = (slot, kind, place)
             self._reasoning.append(delta)
             yield StreamChunk(reasoning=delta)
+
+
+def _more_text(event: Any, place: tuple[Any, Any, Any]) -> str | None:
+    """The text of an event like most: more of the text in that place; `None` for all others."""
+    try:
+        text = event["delta"]
+        more = (
+            event["type"] == "response.output_text.delta"
+            and (event["item_id"], event["output_index"], event["content_index"]) == place
+        )
+    except (KeyError, TypeError):
+        return None
+    return text if more and type(text) is str else None
 
 
 def _says_the_same(arguments: str, others: str) -> bool:
