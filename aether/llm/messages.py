@@ -266,7 +266,7 @@ class LLMRequest(Data):
         tools = tuple(value)
         for tool in tools:
             if not all(hasattr(tool, name) for name in _SPECIFIED):  # isinstance is 20 times slower
-                raise ValueError(  # noqa: TRY004 - pydantic turns it into its own error
+                raise ValueError(
                     f"tools must be Tool objects, not {type(tool).__name__}; "
                     "names and functions are resolved by the client"
                 )
