@@ -60,11 +60,15 @@ class RunContext:
     _latest_call: CallContext | None = field(default=None, init=False, repr=False)
     _last_told: tuple[LLMRequest, LLMRequest] | None = field(default=None, init=False, repr=False)
     """The request that was told last, and the copy that was told for it."""
+    _untrusted: bool = field(default=False, init=False, repr=False)
+    _judged: int = field(default=0, init=False, repr=False)
+    """Of how many messages it is known whether others may have written one of them."""
 
     def __post_init__(self) -> None:
         parent = self.parent
         if parent is None:
             return
+        self._untrusted = parent.after_untrusted
         self.depth = max(self.depth, parent.depth)
         if parent.deadline is not None:
             self.deadline = min(self.deadline or math.inf, parent.deadline)
@@ -98,10 +102,13 @@ class RunContext:
     def marked(self, response: LLMResponse, messages: Sequence[Message]) -> LLMResponse:
         """The response to these messages: if others may have written any of them, untrusted too.
 
-        So it is in a run that a tool call started which was made after such a message.
+        So it is in a run that a tool call started which was made after such a message. A run only
+        adds to its messages: those that it has asked with before are not looked at again.
         """
-        inherited = self.parent is not None and self.parent.after_untrusted
-        if not (inherited or any(message.untrusted for message in messages)):
+        if not self._untrusted:
+            self._untrusted = any(message.untrusted for message in messages[self._judged :])
+            self._judged = len(messages)
+        if not self._untrusted:
             return response
         message = response.message.model_copy(update={"untrusted": True})
         return response.model_copy(update={"message": message})

@@ -83,7 +83,7 @@ async def tool_step(call: ToolInvocation, run: RunContext, *, turn: int) -> Tool
     try:
         await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
         result = await dispatch(
-            call, run.tools.get(call.name), offered=tuple(run.tools), middleware=run.middleware
+            call, run.tools.get(call.name), offered=run.tools, middleware=run.middleware
         )
     except BaseException as error:
         await run.publish(

@@ -104,6 +104,9 @@ class ToolSpec(Protocol):
     def parameters(self) -> Mapping[str, Any]: ...
 
 
+_SPECIFIED = ("name", "description", "parameters")
+
+
 class ToolCall(Data):
     """A model's wish to have a tool run. A call without an id is given one."""
 
@@ -262,8 +265,8 @@ class LLMRequest(Data):
             )
         tools = tuple(value)
         for tool in tools:
-            if not isinstance(tool, ToolSpec):
-                raise ValueError(  # noqa: TRY004 - pydantic turns it into its own error
+            if not all(hasattr(tool, name) for name in _SPECIFIED):  # isinstance is 20 times slower
+                raise ValueError(
                     f"tools must be Tool objects, not {type(tool).__name__}; "
                     "names and functions are resolved by the client"
                 )

@@ -10,7 +10,7 @@ import difflib
 import functools
 import inspect
 import reprlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aether.errors import UnknownNameError
@@ -40,7 +40,7 @@ async def dispatch(
     call: ToolInvocation,
     tool: Tool | None,
     *,
-    offered: Sequence[str] = (),
+    offered: Collection[str] = (),
     middleware: Sequence[ToolMiddleware] = (),
     max_result_bytes: int = MAX_RESULT_BYTES,
 ) -> ToolResult:
@@ -97,7 +97,7 @@ async def dispatch_tool(
     tool = offered.get(call.name)
     own = {"tool": tool, "provenance": _by_hand()}
     invocation = ToolInvocation(**{**dict(call), **own})
-    return await dispatch(invocation, tool, offered=tuple(offered), middleware=middleware)
+    return await dispatch(invocation, tool, offered=offered, middleware=middleware)
 
 
 def _by_hand() -> Provenance:
@@ -150,7 +150,7 @@ async def _pass_through(
     )
 
 
-async def _run(call: ToolInvocation, *, offered: Sequence[str], limit: int) -> ToolResult:
+async def _run(call: ToolInvocation, *, offered: Collection[str], limit: int) -> ToolResult:
     tool: Tool | None = call.tool
     if tool is None or tool.name != call.name:
         return _failure(call, "UnknownTool", _unknown(call.name, offered))
@@ -231,7 +231,7 @@ def _message(error: Exception) -> str:
         return ""
 
 
-def _unknown(name: str, offered: Sequence[str]) -> str:
+def _unknown(name: str, offered: Collection[str]) -> str:
     message = f"no tool named {reprlib.repr(name)}."
     close = difflib.get_close_matches(name[:64], offered)
     if close:

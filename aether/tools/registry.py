@@ -89,7 +89,8 @@ def resolve_tools(
     resolved: dict[str, Tool] = {}
     for given in tools:
         tool = get_tool(given, registry=registry) if isinstance(given, str) else _as_tool(given)
-        if resolved.setdefault(tool.name, tool) != tool:
+        known = resolved.setdefault(tool.name, tool)
+        if known is not tool and known != tool:
             raise InputError(
                 f"Two different tools are named {tool.name!r}: a model could not tell them apart."
             )

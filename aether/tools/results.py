@@ -36,6 +36,7 @@ LARGE = 32 * 1024
 """A value with fewer characters and members than this, of the types that JSON has, is written at
 once: that takes some milliseconds at most."""
 
+_as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _TURN = 1000
 """So many pieces of a larger one are written before the rest of the loop has its turn."""
 
@@ -54,7 +55,7 @@ def render_result(value: object) -> str:
     if isinstance(value, str):
         return str(value)
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return _as_json(value)
     except (TypeError, ValueError, RecursionError):  # what plain JSON does not have is in it
         return "".join(_written(value, 0, math.inf))
 
@@ -129,12 +130,12 @@ def _written(value: Any, depth: int, limit: float) -> Iterator[str]:
         case Enum():
             yield from _written(value.value, depth, limit)
         case str():
-            yield _leaf(value if len(value) <= limit else value[: int(limit) + 1])
+            yield _as_json(value if len(value) <= limit else value[: int(limit) + 1])
         case None | bool() | int():
-            yield _leaf(value)
+            yield _as_json(value)
         case float():
             finite = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-            yield _leaf(value if math.isfinite(value) else finite)
+            yield _as_json(value if math.isfinite(value) else finite)
         case bytes() | bytearray():
             yield f'"<{len(value)} bytes>"'
         case memoryview():
@@ -170,7 +171,7 @@ def _object(items: Iterable[tuple[Any, Any]], depth: int, limit: float) -> Itera
         if number:
             yield ", "
         name = "".join(_written(key, depth, limit))
-        yield name if name.startswith('"') else _leaf(name)
+        yield name if name.startswith('"') else _as_json(name)
         yield ": "
         yield from _written(item, depth, limit)
     yield "}"
@@ -196,7 +197,3 @@ def _foreign(value: Any) -> Any:
         return to_jsonable_python(value, inf_nan_mode="strings")
     except ValueError:
         raise TypeError(f"a {type(value).__name__} has no JSON form") from None
-
-
-def _leaf(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
