@@ -36,9 +36,7 @@ from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.wrapper import describe
 from aether.memory.contracts import KIND as SESSION_STORE
 from aether.memory.contracts import SessionStore
-from aether.memory.session import Session
 from aether.registry import Registry, default_registry
-from aether.tools.contracts import ToolMiddleware
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -47,7 +45,9 @@ if TYPE_CHECKING:
     from aether.llm.caching import ResponseCache
     from aether.llm.estimate import Estimate
     from aether.llm.policies import Fallbacks, Hedge, RateLimit
+    from aether.memory.session import Session
     from aether.sync import SyncAether
+    from aether.tools.contracts import ToolMiddleware
 
 __all__ = ["Aether"]
 
@@ -296,6 +296,8 @@ class Aether:
         with self._lock:
             session = self._sessions.get(session_id)
             if session is None:
+                from aether.memory.session import Session
+
                 session = Session(
                     session_id,
                     conversation=_Conversation(self),

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from aether.engine.output import OutputType
 from aether.engine.payloads import payload_of
 from aether.errors import DeadlineExceededError
 from aether.events import Event, EventBus
@@ -19,10 +18,11 @@ from aether.llm.deadline import Deadline
 from aether.llm.messages import LLMRequest, LLMResponse, Message
 from aether.llm.scope import Scope, current_scope
 from aether.llm.usage import TokenUsage
-from aether.tools.contracts import Tool, ToolMiddleware
 
 if TYPE_CHECKING:
+    from aether.engine.output import OutputType
     from aether.llm.budget import Budget
+    from aether.tools.contracts import Tool, ToolMiddleware
 
 __all__ = ["RunContext"]
 

@@ -6,15 +6,16 @@ It must not know how a model is called or a tool is run: those are the two steps
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from aether.engine.context import RunContext
-from aether.engine.dispatch import dispatch_calls, tell_apart
-from aether.engine.output import problems_of
 from aether.engine.steps import model_step
 from aether.errors import ProtocolError, ToolLoopError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import FinishReason, LLMRequest, LLMResponse, Message
-from aether.tools.contracts import ToolResult
+
+if TYPE_CHECKING:
+    from aether.tools.contracts import ToolResult
 
 __all__ = ["Progress", "run_loop", "too_many_turns"]
 
@@ -33,6 +34,8 @@ async def run_loop(
     while True:
         response = await model_step(provider, request, run, turn=progress.turn)
         if response.tool_calls:
+            from aether.engine.dispatch import dispatch_calls, tell_apart
+
             response = tell_apart(response)
             results = await dispatch_calls(
                 response, run, turn=progress.turn, messages=request.messages
@@ -93,6 +96,8 @@ class Progress:
         try:
             return output.check(response)
         except Exception as error:  # noqa: BLE001 - a type's validators are their author's code
+            from aether.engine.output import problems_of
+
             problems = problems_of(error)
             if not isinstance(error, ValueError) or self._retries >= self._run.output_retries:
                 output.refuse(request, response, problems, usage=usage, error=error)

@@ -14,7 +14,6 @@ from pydantic_core import from_json, to_json
 
 from aether import config
 from aether.engine.context import RunContext
-from aether.engine.output import OutputType, output_type
 from aether.errors import InputError
 from aether.events import EventBus
 from aether.llm.budget import checked_budget
@@ -22,11 +21,11 @@ from aether.llm.data import problems_in
 from aether.llm.deadline import deadline_after
 from aether.llm.messages import LLMRequest, Message, ReasoningEffort
 from aether.registry import Registry
-from aether.tools.contracts import Tool, ToolMiddleware
-from aether.tools.registry import resolve_tools
 
 if TYPE_CHECKING:
+    from aether.engine.output import OutputType
     from aether.llm.budget import Budget
+    from aether.tools.contracts import Tool, ToolMiddleware
 
 __all__ = ["CallOptions", "as_messages", "build_request", "build_run"]
 
@@ -188,15 +187,13 @@ def build_run(
     budget = checked_budget(options.get("budget"))
     if budget is not None:
         budgets = (budget, *budgets)
-    output = options.get("output")
-    tools = options.get("tools")
     return RunContext(
         events=events,
-        tools=resolve_tools(tools, registry=registry) if tools else {},
+        tools=_tools(options.get("tools"), registry),
         middleware=middleware,
         parallel_tools=config.parallel_tools() if parallel is None else parallel,
         max_tool_iterations=iterations,
-        output=None if output is None else output_type(output),
+        output=_output(options.get("output")),
         output_retries=retries,
         client=client,
         agent=agent,
@@ -206,6 +203,22 @@ def build_run(
         budgets=budgets,
         cache=cache,
     )
+
+
+def _tools(given: Any, registry: Registry) -> Mapping[str, Tool]:
+    if not given:
+        return {}
+    from aether.tools.registry import resolve_tools
+
+    return resolve_tools(given, registry=registry)
+
+
+def _output(form: Any) -> OutputType | None:
+    if form is None:
+        return None
+    from aether.engine.output import output_type
+
+    return output_type(form)
 
 
 def _check_schema(schema: object) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from aether.engine.context import RunContext
 from aether.errors import ToolError
@@ -22,8 +23,9 @@ from aether.llm.contracts import LLMProvider
 from aether.llm.failures import check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse
 from aether.llm.scope import current_scope
-from aether.tools.contracts import ToolInvocation, ToolResult
-from aether.tools.dispatch import dispatch
+
+if TYPE_CHECKING:
+    from aether.tools.contracts import ToolInvocation, ToolResult
 
 __all__ = ["model_step", "tool_step"]
 
@@ -78,6 +80,8 @@ async def tool_step(call: ToolInvocation, run: RunContext, *, turn: int) -> Tool
 
     Whatever goes wrong in the tool is in the result.
     """
+    from aether.tools.dispatch import dispatch
+
     current_scope.set(run.scope(after_untrusted=call.provenance.after_untrusted))
     started = perf_counter()
     try:

@@ -11,11 +11,10 @@ import dataclasses
 from collections.abc import AsyncGenerator
 from functools import partial
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from aether.engine.context import RunContext
-from aether.engine.dispatch import dispatch_calls, tell_apart
 from aether.engine.loop import Progress
-from aether.engine.output import OutputType
 from aether.errors import DeadlineExceededError, StreamInterruptedError
 from aether.events import STREAM_CHUNK, STREAM_COMPLETE, STREAM_ERROR, STREAM_START
 from aether.llm.batches import open_batches
@@ -24,6 +23,9 @@ from aether.llm.failures import check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk, StructuredChunk
 from aether.llm.streaming import final_chunk
 from aether.llm.usage import add_known
+
+if TYPE_CHECKING:
+    from aether.engine.output import OutputType
 
 __all__ = ["run_stream"]
 
@@ -85,6 +87,8 @@ async def run_stream(
             run.add_usage(response.usage)
             total = _sum(total, response)
             if response.tool_calls:
+                from aether.engine.dispatch import dispatch_calls, tell_apart
+
                 response = tell_apart(response)
                 results = await limit.wait_for(
                     partial(dispatch_calls, response, run, turn=turn, messages=request.messages)
