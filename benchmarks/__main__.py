@@ -79,7 +79,7 @@ def main() -> None:
         [
             f"Aether {version}; {circumstances('make bench')}",
             bench_table(found, figures, is_raw=options.raw),
-            notes(found, is_raw=options.raw),
+            notes(found, scale=options.scale, is_raw=options.raw),
         ]
     )
     sys.stdout.write(f"{report}\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import platform
 import sys
@@ -31,7 +30,6 @@ def _processor() -> str:
 
 def resident() -> int:
     """The memory of this process that is in use, in bytes."""
-    gc.collect()
     try:
         pages = int(_STATM.read_text(encoding="ascii").split()[1])
     except OSError:

@@ -6,9 +6,9 @@ make profile ARGS=cold             # the import and the first call, module by mo
 make profile ARGS="call --subject floor --samples 3000 --top 60"
 
 The times are samples: as often as the system's clock ticks in this process it is noted which
-functions are under way. That changes nothing of what is measured, but a share of 1 % is no more than
-a hint unless there are some thousand samples. The calls of functions are counted, in a run of their
-own: they are exact.
+functions are under way. That changes nothing of what is measured, but a share of 1 % is no more
+than a hint unless there are some thousand samples. The calls of functions are counted, in a run of
+their own: they are exact.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def cold(name: str, url: str, top: int) -> str:
     total = own.total()
     return "\n\n".join(
         [
-            f"{SUBJECTS[name].title}, cold: {len(own)} modules took {total / 1000:,.0f} ms by the clock",
+            f"{SUBJECTS[name].title}, cold: {len(own)} modules, {total / 1000:,.0f} ms",
             _shares("Own loading, by package", packages, total, total, top),
             _shares("Own loading, by module", own, total, total, top),
             _shares("With all that is first imported from there", whole, total, total, top),

@@ -112,13 +112,15 @@ def ratios_table(
     return markdown(rows)
 
 
-def notes(found: Sequence[Taken], *, is_raw: bool) -> str:
+def notes(found: Sequence[Taken], *, scale: float = 1.0, is_raw: bool) -> str:
     """What could not be measured, and whether the machine was slow."""
     lines = [
         f"- {SUBJECTS[each.name].title}, {measure}: not measured: {why}."
         for each in found
         for measure, why in each.why_not.items()
     ]
+    if scale != 1:
+        lines.append(f"- All was done {scale:g} times as often, with as much less or more of it.")
     usual = usual_reference(found)
     slow = max(
         (reference for each in found for values in each.values.values() for _, reference in values),

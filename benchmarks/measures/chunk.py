@@ -14,13 +14,14 @@ FIGURES = (Figure("chunk", f"one chunk of a stream of {CHUNKS:,}", digits=1),)
 
 async def measure(setting: Setting) -> Values:
     """The processor time of a stream, divided by its chunks."""
-    async with setting.client(f"chunks={CHUNKS}") as client:
+    chunks = setting.times(CHUNKS)
+    async with setting.client(f"chunks={chunks}") as client:
         texts: list[str] = []
         await client.stream(texts.append)
-        check("".join(texts) == text_of(CHUNKS), texts)
+        check("".join(texts) == text_of(chunks), texts)
 
         async def stream() -> None:
             texts.clear()
             await client.stream(texts.append)
 
-        return {"chunk": await cpu_us(stream, times=setting.times(2), warm=1) / CHUNKS}
+        return {"chunk": await cpu_us(stream, times=setting.times(2), warm=1) / chunks}

