@@ -18,9 +18,9 @@ class Described(NamedTuple):
 
 
 SUBJECTS = {
-    "aether": Described("Aether", "import aether", "aether-framework"),
+    "aether": Described("Aether", "from aether import Aether", "aether-framework"),
     "floor": Described("asyncio + json", "import asyncio, json"),
-    "openai": Described("openai", "import openai", "openai", "openai"),
+    "openai": Described("openai", "from openai import AsyncOpenAI", "openai", "openai"),
     "pydantic_ai": Described(
         "pydantic-ai",
         "from pydantic_ai import Agent\nfrom pydantic_ai.models.openai import OpenAIChatModel",

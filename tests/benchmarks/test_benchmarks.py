@@ -91,6 +91,22 @@ async def test_a_wrong_answer_is_not_measured(origin: str) -> None:
     assert "wrong answer" in row["why_not"]
 
 
+@pytest.mark.parametrize("subject", ["aether", "floor"])
+async def test_a_tool_flow_runs_the_tool_in_each_turn_but_the_last(
+    subject: str, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    def add(a: int, b: int) -> int:
+        ran.append(a + b)
+        return a + b
+
+    monkeypatch.setattr(f"benchmarks.subjects.{subject}.add", add)
+    async with Setting(subject, origin).client("calls=3") as client:
+        assert await client.tool(4) == server.TEXT
+    assert ran == [42, 42, 42]
+
+
 async def test_a_start_is_a_process_that_has_loaded_nothing_else(origin: str) -> None:
     script = str(ROOT / "benchmarks" / "starting.py")
     process = await asyncio.create_subprocess_exec(
