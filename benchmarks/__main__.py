@@ -43,11 +43,11 @@ def last_cpu() -> int:
     return max(os.sched_getaffinity(0))
 
 
-def circumstances(command: str) -> str:
+def circumstances(command: str, arguments: list[str]) -> str:
     """When, on which machine, and how the figures below came about."""
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    arguments = shlex.join(each for each in sys.argv[1:] if each != "--write")
-    told = f' ARGS="{arguments}"' if arguments else ""
+    said = shlex.join(each for each in arguments if each != "--write")
+    told = f' ARGS="{said}"' if said else ""
     return f"{today}; {machine.described()}; `{command}{told}`"
 
 
@@ -77,7 +77,7 @@ def main() -> None:
     version = importlib.metadata.version("aether-framework")
     report = "\n\n".join(
         [
-            f"Aether {version}; {circumstances('make bench')}",
+            f"Aether {version}; {circumstances('make bench', sys.argv[1:])}",
             bench_table(found, figures, is_raw=options.raw),
             notes(found, scale=options.scale, is_raw=options.raw),
         ]

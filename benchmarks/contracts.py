@@ -40,7 +40,7 @@ Heard = Callable[[str], object]
 class Client(Protocol):
     """One client of a library, made as its README says, and used again for each call."""
 
-    async def call(self) -> str:
+    async def call(self, prompt: str = PROMPT) -> str:
         """The text that answers the prompt."""
         ...
 

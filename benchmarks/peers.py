@@ -116,10 +116,10 @@ def main() -> None:
     figures = [figure for name in measures for figure in figures_of(name)]
     versions = ", ".join(version_in(python, name) for name, python in pythons.items())
     parts = [
-        f"{circumstances('make bench-peers')}\n{versions}",
+        f"{circumstances('make bench-peers', sys.argv[2:])}\n{versions}",
         peers_table(found, figures, TARGETS, reference=REFERENCE, is_raw=options.raw),
     ]
-    if REFERENCE in pythons:
+    if REFERENCE in pythons and len(names) > 1:
         parts.append(f"As multiples of {REFERENCE}:")
         parts.append(ratios_table(found, figures, reference=REFERENCE, is_raw=options.raw))
     parts.append(

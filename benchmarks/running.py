@@ -38,13 +38,13 @@ class Taken:
     name: str
     values: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     """By the keys of figures: each value with the reference around it, in µs."""
-    why_not: dict[str, str] = field(default_factory=dict)
-    """By the names of measures: what could not be measured."""
+    why_not: dict[str, list[str]] = field(default_factory=dict)
+    """By the names of measures: why there is no value, for each round that has none."""
 
     def add(self, row: dict[str, Any]) -> None:
         """Take over what a worker wrote of one measure."""
         if "why_not" in row:
-            self.why_not[row["measure"]] = row["why_not"]
+            self.why_not.setdefault(row["measure"], []).append(row["why_not"])
         for key, value in row.get("values", {}).items():
             self.values.setdefault(key, []).append((value, row["reference"]))
 

@@ -9,8 +9,9 @@ a base URL:
     /chunks=200,pause=1/v1        each chunk by itself, so many milliseconds after the one before
     /wait=20/v1                   answers after so many milliseconds
     /calls=7/v1                   calls the tool of a request until it has so many results (1)
-    /chunks=50,together=1000/v1   no stream goes on behind its first chunk before there are so many;
-                                  each chunk bears the mark in the prompt ("mark=00042")
+    /together=1000/v1             a request with a mark in its prompt ("mark=00042") is not answered
+                                  before there are so many, and a stream does not go on behind its
+                                  first chunk; each chunk of it bears the mark
 
 As a script it prints its port, and serves until its input ends.
 """
@@ -181,6 +182,15 @@ def marked_chunks(count: int) -> list[bytes]:
 
 
 @cache
+def _marked_parts(count: int) -> list[bytes]:
+    """A marked stream: up to its first chunk, then the others in some parts, then its end."""
+    events = marked_chunks(count)
+    size = -(-count // _PARTS)
+    rest = [b"".join(events[start : start + size]) for start in range(1, count, size)]
+    return [STREAM_HEAD + _FIRST + events[0], *rest, _LAST]
+
+
+@cache
 def _block(count: int) -> bytes:
     return b"".join(chunks(count))
 
@@ -199,27 +209,29 @@ def _short(count: int) -> bytes:
 
 
 class Crowd:
-    """Streams that go on together when there are enough of them."""
+    """Answers that go on together when there are enough of them."""
 
     def __init__(self) -> None:
-        self._here: list[tuple[Connection, bytes]] = []
+        self._here: dict[Connection, tuple[bytes, list[bytes]]] = {}
 
-    def add(self, connection: Connection, mark: bytes, asked: Behaviour) -> None:
-        events = marked_chunks(asked.chunks)
-        connection.write(STREAM_HEAD + _FIRST + events[0].replace(MARK, mark))
-        self._here.append((connection, mark))
-        if len(self._here) >= asked.together:
-            here, self._here = self._here, []
-            size = -(-len(events) // _PARTS)
-            rest = [b"".join(events[start : start + size]) for start in range(1, len(events), size)]
-            self._go_on(here, iter([*rest, _LAST]))
+    def add(self, connection: Connection, mark: bytes, parts: list[bytes], together: int) -> None:
+        """Write the first part now, and the others when so many are here."""
+        connection.write(parts[0].replace(MARK, mark))
+        self._here[connection] = mark, parts
+        if len(self._here) >= together:
+            here, self._here = self._here, {}
+            self._go_on(here, 1)
 
-    def _go_on(self, here: list[tuple[Connection, bytes]], parts: Iterator[bytes]) -> None:
-        part = next(parts, None)
-        if part is not None:
-            for connection, mark in here:
-                connection.write(part.replace(MARK, mark))
-            asyncio.get_running_loop().call_soon(self._go_on, here, parts)
+    def remove(self, connection: Connection) -> None:
+        """Do not count one that has gone."""
+        self._here.pop(connection, None)
+
+    def _go_on(self, here: dict[Connection, tuple[bytes, list[bytes]]], number: int) -> None:
+        for connection, (mark, parts) in here.items():
+            if number < len(parts):
+                connection.write(parts[number].replace(MARK, mark))
+        if any(number + 1 < len(parts) for _, parts in here.values()):
+            asyncio.get_running_loop().call_soon(self._go_on, here, number + 1)
 
 
 class Connection(asyncio.Protocol):
@@ -236,6 +248,9 @@ class Connection(asyncio.Protocol):
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("this serves connections that are read and written")
         self._transport = transport
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._crowd.remove(self)
 
     def data_received(self, data: bytes) -> None:
         data = self._unread + data
@@ -261,7 +276,11 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, path: bytes, body: bytes) -> None:
         asked = behaviour(path)
-        if not _STREAMED.search(body):
+        is_streamed = _STREAMED.search(body) is not None
+        if asked.together and (mark := _MARKED.search(body)):
+            parts = _marked_parts(asked.chunks) if is_streamed else [b"", answer(0)]
+            self._crowd.add(self, mark[1], parts, asked.together)
+        elif not is_streamed:
             results = body.count(b'"tool_call_id"')
             is_called = b'"tools"' in body and results < asked.calls
             data = answer(results + 1 if is_called else 0)
@@ -269,9 +288,6 @@ class Connection(asyncio.Protocol):
                 self._loop.call_later(asked.wait / 1000, self.write, data)
             else:
                 self.write(data)
-        elif asked.together:
-            mark = _MARKED.search(body)
-            self._crowd.add(self, mark[1] if mark else MARK, asked)
         elif asked.pause:
             pieces = [STREAM_HEAD + _FIRST, *chunks(asked.chunks), _LAST]
             self._write_slowly(iter(pieces), asked.pause / 1000)

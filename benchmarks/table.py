@@ -107,6 +107,8 @@ def ratios_table(
         if not figure.is_time:
             continue
         base = summary(by_name[reference], figure, usual, is_raw=is_raw)
+        if base is None:
+            continue
         of_all = (summary(each, figure, usual, is_raw=is_raw) for each in found)
         rows.append([figure.title, *(_ratio(one, base, figure) for one in of_all)])
     return markdown(rows)
@@ -115,9 +117,9 @@ def ratios_table(
 def notes(found: Sequence[Taken], *, scale: float = 1.0, is_raw: bool) -> str:
     """What could not be measured, and whether the machine was slow."""
     lines = [
-        f"- {SUBJECTS[each.name].title}, {measure}: not measured: {why}."
+        f"- {SUBJECTS[each.name].title}: no `{measure}` in {len(whys)} rounds: {whys[0]}."
         for each in found
-        for measure, why in each.why_not.items()
+        for measure, whys in each.why_not.items()
     ]
     if scale != 1:
         lines.append(f"- All was done {scale:g} times as often, with as much less or more of it.")

@@ -31,7 +31,10 @@ async def taken(name: str, setting: Setting) -> dict[str, Any]:
     except CannotMeasureError as error:
         return {"measure": name, "why_not": str(error)}
     except Exception as error:  # noqa: BLE001 - the others can be taken all the same
-        said = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        said = f"{type(cause).__name__}: {cause}".splitlines()[0][:300]
         return {"measure": name, "why_not": said}
     reference = (before + reference_us()) / 2
     return {"measure": name, "values": values, "reference": reference}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from time import process_time
+from time import perf_counter, process_time
 
-from benchmarks.contracts import CannotMeasureError, Client, Figure, Values
+from benchmarks.contracts import PROMPT, CannotMeasureError, Client, Figure, Values
 from benchmarks.machine import open_files
 from benchmarks.setting import Setting
 
-AT_ONCE = 1000
+AT_ONCE, _EACH = 1000, 3
+_WAIT = 20
+"""So many ms takes the server for an answer."""
 FIGURES = (Figure("many", f"one call, {AT_ONCE:,} in flight"),)
 
 
@@ -18,21 +20,31 @@ async def measure(setting: Setting) -> Values:
     at_once = setting.times(AT_ONCE)
     if (allowed := open_files(at_once + 100)) < at_once + 100:
         raise CannotMeasureError(f"{at_once:,} connections need more than {allowed:,} open files")
-    async with setting.client("wait=20") as client:
-        await _calls(client, at_once, each=1, pause=0.001)
+    async with setting.client(f"wait={_WAIT},together={at_once}") as client:
+        await _open(client, at_once)
+
+        async def caller() -> None:
+            for _ in range(_EACH):
+                await client.call()
+
         started = process_time()
-        await _calls(client, at_once, each=3)
-        return {"many": (process_time() - started) / (3 * at_once) * 1e6}
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(at_once):
+                callers.create_task(caller())
+        return {"many": (process_time() - started) / (_EACH * at_once) * 1e6}
 
 
-async def _calls(client: Client, at_once: int, *, each: int, pause: float = 0.0) -> None:
-    """So many callers, each with so many calls; one starts so many seconds after another."""
+async def _open(client: Client, count: int) -> None:
+    """Have so many calls under way at once, so that there are so many connections.
 
-    async def caller(number: int) -> None:
-        await asyncio.sleep(number * pause)
-        for _ in range(each):
-            await client.call()
-
-    async with asyncio.TaskGroup() as callers:
-        for number in range(at_once):
-            callers.create_task(caller(number))
+    They are answered when all are there; one starts when another may be on its way, so that no
+    connection waits for its turn in this process or in the system's queue.
+    """
+    started = perf_counter()
+    for _ in range(_EACH):
+        await client.call()
+    pause = 2 * ((perf_counter() - started) / _EACH - _WAIT / 1000)
+    async with asyncio.TaskGroup() as calls:
+        for number in range(count):
+            calls.create_task(client.call(f"{PROMPT} mark={number:05}"))
+            await asyncio.sleep(max(0.0005, pause))

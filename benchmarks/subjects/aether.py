@@ -15,8 +15,8 @@ class Client:
     def __init__(self, aether: Aether) -> None:
         self.aether = aether
 
-    async def call(self) -> str:
-        return await self.aether.ask(PROMPT)
+    async def call(self, prompt: str = PROMPT) -> str:
+        return await self.aether.ask(prompt)
 
     async def stream(self, heard: Heard, prompt: str = PROMPT) -> None:
         async for text in self.aether.stream_text(prompt):

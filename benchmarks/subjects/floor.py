@@ -31,8 +31,8 @@ class Client:
         ).encode()
         self._idle: list[_Connection] = []
 
-    async def call(self) -> str:
-        message = await self._ask([{"role": "user", "content": PROMPT}])
+    async def call(self, prompt: str = PROMPT) -> str:
+        message = await self._ask([{"role": "user", "content": prompt}])
         text: str = message["content"]
         return text
 

@@ -22,8 +22,8 @@ class Client:
         self._model = model
         self._adding = model.bind_tools([_ADD])
 
-    async def call(self) -> str:
-        message = await self._model.ainvoke(PROMPT)
+    async def call(self, prompt: str = PROMPT) -> str:
+        message = await self._model.ainvoke(prompt)
         text: str = message.content
         return text
 

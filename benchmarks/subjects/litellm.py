@@ -23,8 +23,8 @@ class Client:
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
 
-    async def call(self) -> str:
-        messages = [{"role": "user", "content": PROMPT}]
+    async def call(self, prompt: str = PROMPT) -> str:
+        messages = [{"role": "user", "content": prompt}]
         response = await litellm.acompletion(messages=messages, **self._options)
         return response.choices[0].message.content or ""
 

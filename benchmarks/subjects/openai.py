@@ -18,8 +18,8 @@ class Client:
     def __init__(self, sdk: openai.AsyncOpenAI) -> None:
         self._sdk = sdk
 
-    async def call(self) -> str:
-        messages: Any = [{"role": "user", "content": PROMPT}]
+    async def call(self, prompt: str = PROMPT) -> str:
+        messages: Any = [{"role": "user", "content": prompt}]
         completion = await self._sdk.chat.completions.create(model=MODEL, messages=messages)
         return completion.choices[0].message.content or ""
 

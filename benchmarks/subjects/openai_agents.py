@@ -30,8 +30,8 @@ class Client:
         self._plain = Agent(name="answerer", model=self._model)
         self._adding = Agent(name="adder", model=self._model, tools=[_ADD])
 
-    async def call(self) -> str:
-        return await self._text(self._plain)
+    async def call(self, prompt: str = PROMPT) -> str:
+        return await self._text(self._plain, prompt)
 
     async def stream(self, heard: Heard, prompt: str = PROMPT) -> None:
         result = Runner.run_streamed(self._plain, prompt)
@@ -43,7 +43,7 @@ class Client:
                 heard(event.data.delta)
 
     async def tool(self, turns: int | None = None) -> str:
-        return await self._text(self._adding, **({"max_turns": turns} if turns else {}))
+        return await self._text(self._adding, PROMPT, **({"max_turns": turns} if turns else {}))
 
     def agent(self) -> object:
         return Agent(name="adder", model=self._model, tools=[_ADD])
@@ -51,7 +51,7 @@ class Client:
     async def close(self) -> None:
         await self._sdk.close()
 
-    async def _text(self, agent: Any, **options: Any) -> str:
-        result = await Runner.run(agent, PROMPT, **options)
+    async def _text(self, agent: Any, prompt: str, **options: Any) -> str:
+        result = await Runner.run(agent, prompt, **options)
         text: str = result.final_output
         return text

@@ -22,8 +22,8 @@ class Client:
         self._plain = Agent(self._model)
         self._adding = Agent(self._model, tools=[add])
 
-    async def call(self) -> str:
-        text: str = (await self._plain.run(PROMPT)).output
+    async def call(self, prompt: str = PROMPT) -> str:
+        text: str = (await self._plain.run(prompt)).output
         return text
 
     async def stream(self, heard: Heard, prompt: str = PROMPT) -> None:

@@ -189,8 +189,8 @@ class TestTables:
         assert cells(ratios[2]) == ["one call", "0.10", "1.00"]
 
     def test_what_was_not_measured_is_named(self) -> None:
-        found = [Taken("floor", why_not={"agent": "it has no agents"})]
-        assert "agent: not measured: it has no agents" in notes(found, is_raw=False)
+        found = [Taken("floor", why_not={"agent": ["it has no agents"] * 5})]
+        assert "no `agent` in 5 rounds: it has no agents" in notes(found, is_raw=False)
 
 
 class TestPage:
