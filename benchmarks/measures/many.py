@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter, process_time
+from time import process_time
 
 from benchmarks.contracts import PROMPT, CannotMeasureError, Client, Figure, Values
 from benchmarks.machine import open_files
@@ -37,14 +37,14 @@ async def measure(setting: Setting) -> Values:
 async def _open(client: Client, count: int) -> None:
     """Have so many calls under way at once, so that there are so many connections.
 
-    They are answered when all are there; one starts when another may be on its way, so that no
+    They are answered when all are there; one starts when the one before is on its way, so that no
     connection waits for its turn in this process or in the system's queue.
     """
-    started = perf_counter()
-    for _ in range(_EACH):
-        await client.call()
-    pause = 2 * ((perf_counter() - started) / _EACH - _WAIT / 1000)
+    await client.call()
+    started = process_time()
+    await client.call()
+    pause = 3 * (process_time() - started)
     async with asyncio.TaskGroup() as calls:
         for number in range(count):
             calls.create_task(client.call(f"{PROMPT} mark={number:05}"))
-            await asyncio.sleep(max(0.0005, pause))
+            await asyncio.sleep(pause)
