@@ -1,6 +1,6 @@
 """What Aether costs, in one table.
 
-make bench                                       # all measures, in under four minutes
+make bench                                       # all measures, in about four minutes
 make bench ARGS="call chunk --rounds 9"          # some of them, more often
 make bench ARGS="memory --whole"                 # 100,000 calls
 make bench ARGS=--write                          # put the table into docs/benchmarks.md

@@ -45,20 +45,25 @@ _READY = ".ready"
 def installed(folder: Path, name: str, *, upgrade: bool) -> str | None:
     """Install a library into its environment in this folder; say why, if it cannot be done."""
     environment = folder / name
-    if (environment / _READY).exists() and not upgrade:
+    was_ready = (environment / _READY).exists()
+    if was_ready and not upgrade:
         return None
     requirement = SUBJECTS[name].requirement
     if requirement is None:
         return "it is none that is installed"
     tell(f"Installing {requirement} in an environment of its own ...")
-    venv.create(environment, with_pip=True, clear=not (environment / _READY).exists())
+    venv.create(environment, with_pip=True, clear=not was_ready)
     command = [interpreter(environment), "-m", "pip", "install", "-qq", "--upgrade", requirement]
     pip = subprocess.run(  # noqa: S603 - an interpreter that was made here
         command, capture_output=True, text=True, check=False
     )
     if pip.returncode:
+        why = (pip.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        if was_ready:
+            tell(f"{name} stays at its version: {why}")
+            return None
         shutil.rmtree(environment)
-        return (pip.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        return why
     (environment / _READY).touch()
     return None
 
@@ -105,7 +110,9 @@ def main() -> None:
     if unknown := [name for name in names if name not in PEERS]:
         parser.error(f"no library is called {', '.join(unknown)}; there are {', '.join(PEERS)}")
     if unknown := [name for name in measures if name not in COMPARED]:
-        parser.error(f"not measured of others: {', '.join(unknown)}; there are {options.measures}")
+        parser.error(
+            f"not measured of others: {', '.join(unknown)}; there are {', '.join(COMPARED)}"
+        )
     folder = options.environments.absolute()
     pythons, missing = prepare(
         folder, names, lambda where, name: installed(where, name, upgrade=options.upgrade)

@@ -117,7 +117,7 @@ def ratios_table(
 def notes(found: Sequence[Taken], *, scale: float = 1.0, is_raw: bool) -> str:
     """What could not be measured, and whether the machine was slow."""
     lines = [
-        f"- {SUBJECTS[each.name].title}: no `{measure}` in {len(whys)} rounds: {whys[0]}."
+        f"- {SUBJECTS[each.name].title}: no `{measure}` ({len(whys)} times): {whys[0]}."
         for each in found
         for measure, whys in each.why_not.items()
     ]

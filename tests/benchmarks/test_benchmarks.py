@@ -190,7 +190,7 @@ class TestTables:
 
     def test_what_was_not_measured_is_named(self) -> None:
         found = [Taken("floor", why_not={"agent": ["it has no agents"] * 5})]
-        assert "no `agent` in 5 rounds: it has no agents" in notes(found, is_raw=False)
+        assert "no `agent` (5 times): it has no agents" in notes(found, is_raw=False)
 
 
 class TestPage:
