@@ -20,14 +20,16 @@ INSTALL_PEERS = $(subst $(BIN),$(PEERS)/bin,$(INSTALL)) --constraint tests/peers
 # What Aether is compared with: each in an environment of its own, with what it brings itself.
 COMPARISON := $(VENV)/comparison
 COMPARED := aether openai anthropic google_genai litellm pydantic_ai
+# What it is measured beside: likewise, each at its newest version.
+BENCHMARKS := $(VENV)/benchmarks
 NO_INSTALL = { echo; echo "Could not install $(1): pip says why above. Is there a network, and a package index that pip can reach?"; exit 1; }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage peers recordings mutants soak rows compare check format api setup wheel clean
+.PHONY: help demo test coverage peers recordings mutants soak rows compare bench profile bench-peers check format api setup wheel clean
 
 help: ## list these commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## ask a small model that runs on this machine; no key needed
 	@$(BIN)/python try_it.py
@@ -57,6 +59,15 @@ rows: $(VENV)/.test ## write docs/faults.md, after a change to the tests of faul
 
 compare: $(COMPARED:%=$(COMPARISON)/%/.ready) ## run a server that fails against Aether and other libraries, and print a table (ARGS=--write)
 	@$(COMPARISON)/aether/bin/python -m comparison $(COMPARISON) $(ARGS)
+
+bench: $(BENCHMARKS)/aether/.ready ## measure what Aether costs, and print one table (ARGS="call chunk --rounds 9", ARGS=--write)
+	@$(BENCHMARKS)/aether/bin/python -m benchmarks $(ARGS)
+
+profile: $(BENCHMARKS)/aether/.ready ## show where the time of a call goes (ARGS="call|stream|paced|tool|cold")
+	@$(BENCHMARKS)/aether/bin/python -m benchmarks.profiling $(ARGS)
+
+bench-peers: $(BENCHMARKS)/aether/.ready ## measure Aether beside openai and others (ARGS="--only openai,litellm", ARGS=--write)
+	@$(BENCHMARKS)/aether/bin/python -m benchmarks.peers $(BENCHMARKS) $(ARGS)
 
 check: $(VENV)/.check ## format, lint, types, layers, public API: what CI checks after the tests
 	$(BIN)/ruff format --check .
@@ -125,7 +136,7 @@ $(VENV)/.mutation: $(VENV)/.test
 	@$(INSTALL) --group mutation || $(call NO_INSTALL,the tool that makes mutants)
 	@touch $@
 
-$(COMPARISON)/aether/.ready: $(VENV)/.python pyproject.toml constraints.txt aether/_version.py
+$(COMPARISON)/aether/.ready $(BENCHMARKS)/aether/.ready: $(VENV)/.python pyproject.toml constraints.txt aether/_version.py
 	@echo "Installing Aether in an environment of its own ..."
 	@$(BIN)/python -m venv $(@D)
 	@$(subst $(BIN),$(@D)/bin,$(INSTALL)) --upgrade pip || $(call NO_INSTALL,pip)

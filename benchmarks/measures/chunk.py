@@ -1,0 +1,27 @@
+"""A chunk of a stream that comes as fast as it can be read, so many in each read."""
+
+from __future__ import annotations
+
+from benchmarks.contracts import Figure, Values
+from benchmarks.measures import check
+from benchmarks.server import text_of
+from benchmarks.setting import Setting
+from benchmarks.timing import cpu_us
+
+CHUNKS = 1000
+FIGURES = (Figure("chunk", f"one chunk of a stream of {CHUNKS:,}", digits=1),)
+
+
+async def measure(setting: Setting) -> Values:
+    """The processor time of a stream, divided by its chunks."""
+    chunks = setting.times(CHUNKS)
+    async with setting.client(f"chunks={chunks}") as client:
+        texts: list[str] = []
+        await client.stream(texts.append)
+        check("".join(texts) == text_of(chunks), texts)
+
+        async def stream() -> None:
+            texts.clear()
+            await client.stream(texts.append)
+
+        return {"chunk": await cpu_us(stream, times=setting.times(2), warm=1) / chunks}

@@ -1,0 +1,224 @@
+"""The benchmarks: each measure runs and finds what is so, the tables say what was found.
+
+No time is judged here. The other libraries are in `make bench-peers` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from aether.registry import Registry
+from benchmarks import server, timing
+from benchmarks.contracts import Figure
+from benchmarks.counting import counted, module_of, package_of
+from benchmarks.measures import COMPARED, MEASURES, figures_of
+from benchmarks.page import PAGE, put_into
+from benchmarks.peers import TARGETS, prepare
+from benchmarks.profiling import profile
+from benchmarks.running import Plan, Taken
+from benchmarks.setting import Setting
+from benchmarks.subjects import PEERS, SUBJECTS
+from benchmarks.table import bench_table, notes, peers_table, ratios_table
+from benchmarks.worker import taken
+
+ROOT = Path(__file__).parents[2]
+SCALE = 0.002
+STARTS_PROCESSES = ("cold",)
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[str]:
+    async with await server.start() as running:
+        yield f"http://127.0.0.1:{server.port_of(running)}"
+        running.close()
+
+
+def subjects_of(name: str) -> tuple[str, ...]:
+    return MEASURES[name].subjects or ("aether", "floor")
+
+
+PAIRS = [
+    (name, subject)
+    for name in MEASURES
+    if name not in STARTS_PROCESSES
+    for subject in subjects_of(name)
+]
+WHAT_IS_SO = {
+    ("crowd", "aether"): {"crowd": 20, "crowd_wrong": 0},
+    ("events", "aether"): {"events_unheard": 0, "events_heard": 6},
+    ("memory", "aether"): {"memory_calls": 40},
+    ("offered", "aether"): {"offered_calls": 0},
+    ("session", "aether"): {"session_added": 2, "session_rewritten": 0},
+}
+"""On every machine, by measure and subject: an event for each of two chunks, two for each call."""
+
+
+@pytest.mark.parametrize(("name", "subject"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+async def test_a_measure_finds_what_is_so(
+    name: str,
+    subject: str,
+    origin: str,
+    aether_registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(timing, "BLOCKS", 1)
+    row = await taken(name, Setting(subject, origin, SCALE))
+    if (name, subject) == ("agent", "floor"):
+        assert row["why_not"] == "it has no agents"
+        return
+    assert "why_not" not in row, row
+    assert row["reference"] > 0
+    assert row["values"].keys() == {figure.key for figure in figures_of(name)}
+    assert WHAT_IS_SO.get((name, subject), {}).items() <= row["values"].items()
+    for figure in figures_of(name):
+        if figure.is_time:
+            assert row["values"][figure.key] > 0, figure.title
+
+
+async def test_a_wrong_answer_is_not_measured(origin: str) -> None:
+    class Elsewhere(Setting):
+        def url(self, behaviour: str = "") -> str:
+            return super().url("chunks=3")
+
+    row = await taken("chunk", Elsewhere("floor", origin, SCALE))
+    assert "wrong answer" in row["why_not"]
+
+
+@pytest.mark.parametrize("subject", ["aether", "floor"])
+async def test_a_tool_flow_runs_the_tool_in_each_turn_but_the_last(
+    subject: str, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    def add(a: int, b: int) -> int:
+        ran.append(a + b)
+        return a + b
+
+    monkeypatch.setattr(f"benchmarks.subjects.{subject}.add", add)
+    async with Setting(subject, origin).client("calls=3") as client:
+        assert await client.tool(4) == server.TEXT
+    assert ran == [42, 42, 42]
+
+
+async def test_a_start_is_a_process_that_has_loaded_nothing_else(origin: str) -> None:
+    script = str(ROOT / "benchmarks" / "starting.py")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", script, "import asyncio, json", "floor", f"{origin}/v1"),
+        stdout=asyncio.subprocess.PIPE,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    printed, _ = await process.communicate()
+    found = json.loads(printed)
+    assert found["ms"] > 0
+    assert 0 < found["modules"] < 400
+
+
+class TestCounting:
+    async def test_calls_are_counted_exactly(self) -> None:
+        def one() -> None:
+            pass
+
+        async def do() -> None:
+            for _ in range(7):
+                one()
+
+        found = await counted(do)
+        assert found.python[one.__code__] == 7
+
+    def test_a_file_is_told_by_its_module(self) -> None:
+        assert module_of(str(ROOT / "aether" / "engine" / "loop.py")) == "aether.engine.loop"
+        assert module_of("/x/site-packages/aiohttp/client.py") == "aiohttp.client"
+        assert module_of(asyncio.__file__) == "asyncio"
+        assert package_of("/x/site-packages/yarl/__init__.py") == "yarl"
+
+
+async def test_a_profile_names_what_was_called(origin: str) -> None:
+    report = await profile(Setting("aether", origin), "call", 1, 500)
+    assert "Own time, by package" in report
+    assert re.search(r"^\| aether\.client +\| +\d+ \|", report, re.MULTILINE)
+
+
+class TestPlan:
+    def test_what_is_measured_alone_has_a_process_of_its_own(self) -> None:
+        plan = Plan({}, ["call", "memory", "tool"], rounds=2)
+        assert list(plan.groups("aether", 0)) == [["call", "tool"], ["memory"]]
+        assert list(plan.groups("aether", 1)) == [["call", "tool"]]
+        assert list(plan.groups("openai", 0)) == [["call", "tool"]]
+
+    def test_one_that_cannot_be_installed_is_named(self) -> None:
+        pythons, missing = prepare(
+            Path("there"), ["openai", "litellm"], lambda _, n: "no index" if n == "openai" else None
+        )
+        assert list(pythons) == ["aether", "litellm", "floor"]
+        assert missing == {"openai": "no index"}
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+class TestTables:
+    FIGURES = (Figure("call", "one call"), Figure("events", "built", "events"))
+
+    def of(self, name: str, *values: tuple[float, float], events: float = 0) -> Taken:
+        return Taken(name, {"call": list(values), "events": [(events, 100)]})
+
+    def test_a_time_is_scaled_by_the_reference_around_it(self) -> None:
+        found = [self.of("aether", (20, 100), (60, 300), (20, 100))]
+        assert "|     20 |                20 |    3.00 |" in bench_table(
+            found, self.FIGURES, is_raw=False
+        )
+        assert "20 to 60" in bench_table(found, self.FIGURES, is_raw=True)
+        assert "slow" in notes(found, is_raw=False)
+
+    def test_a_ratio_stands_beside_what_it_is_to_be(self) -> None:
+        found = [self.of("aether", (20, 100)), self.of("openai", (200, 100), events=3)]
+        lines = peers_table(
+            found, self.FIGURES, {"call": 0.12}, reference="openai", is_raw=False
+        ).splitlines()
+        assert cells(lines[2]) == ["one call", "µs", "20", "200", "0.10", "0.12"]
+        assert cells(lines[3]) == ["built", "events", "0", "3", "-", "-"]
+        ratios = ratios_table(found, self.FIGURES, reference="openai", is_raw=False).splitlines()
+        assert cells(ratios[2]) == ["one call", "0.10", "1.00"]
+
+    def test_what_was_not_measured_is_named(self) -> None:
+        found = [Taken("floor", why_not={"agent": ["it has no agents"] * 5})]
+        assert "no `agent` (5 times): it has no agents" in notes(found, is_raw=False)
+
+
+class TestPage:
+    def test_it_has_a_place_for_each_table(self) -> None:
+        text = PAGE.read_text(encoding="utf-8")
+        for name in ("figures", "peers"):
+            assert "a new table" in put_into(text, name, "a new table")
+
+    def test_it_names_each_measure(self) -> None:
+        text = PAGE.read_text(encoding="utf-8")
+        for name in MEASURES:
+            assert f"| `{name}` |" in text
+
+
+def test_each_target_is_a_figure_that_others_have() -> None:
+    assert TARGETS.keys() <= {figure.key for name in COMPARED for figure in figures_of(name)}
+
+
+def test_each_figure_has_a_key_of_its_own() -> None:
+    keys = [figure.key for name in MEASURES for figure in figures_of(name)]
+    assert len(keys) == len(set(keys))
+
+
+def modules() -> Iterator[str]:
+    for path in (ROOT / "benchmarks" / "subjects").glob("[a-z]*.py"):
+        yield path.stem
+
+
+def test_each_subject_is_described() -> None:
+    assert set(modules()) == set(SUBJECTS)
+    assert set(PEERS) == set(SUBJECTS) - {"aether", "floor"}
