@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,9 +36,11 @@ SHOWN = 20
 def main() -> int:
     """Run it, and print what came of it. Returns 1 if anything is wrong."""
     given = _arguments()
+    keep_no_free_memory()
+    _say(f"Python {platform.python_version()}, {' '.join(platform.libc_ver())} with")
+    _say(os.environ["GLIBC_TUNABLES"])
     _say(f"{given.operations} operations, {given.workers} at once, in {given.minutes:g} minutes")
     _say(f"or more; {given.faults:.0%} of the answers are faults; the seed is {given.seed}")
-    keep_no_free_memory()
     outcomes = []
     with served_apart(share=given.faults, seed=given.seed) as url:
         for name, plan in _plans(given):

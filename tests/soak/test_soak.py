@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -192,6 +195,19 @@ def test_memory_is_not_judged_by_two_samples_and_that_is_told() -> None:
     told, wrong = growth(line(9 * MB, 900 * KIB)[:2], Bounds())
     assert wrong == []
     assert all("not judged" in each for each in told)
+
+
+def test_the_process_begins_once_again_with_a_library_that_keeps_no_free_memory() -> None:
+    code = "from tests.soak.figures import *; print('began'); keep_no_free_memory(); print('on')"
+    began = subprocess.run(
+        [sys.executable, "-uc", code],
+        env={"PATH": os.defpath},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert began.stdout.split("\n") == ["began", "began", "on", ""]
 
 
 @pytest.mark.parametrize("kind", KINDS)
