@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import gc
 import os
+import sys
 import threading
 import tracemalloc
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from pathlib import Path
 __all__ = ["Figures", "descriptors", "keep_no_free_memory", "measure", "threads"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_ARENA_MAX, _MMAP_THRESHOLD = -8, -3
-"""Of glibc's malloc.h."""
-_LARGE = 16 * 1024
+_KEEPING_NOTHING = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {"arena_max": 1, "tcache_count": 0, "mmap_threshold": 16 * 1024}.items()
+)
 _WORKERS = "aether-tool"
 """So are threads for tools called. Without work they end by themselves, after some seconds."""
 
@@ -48,17 +50,19 @@ class Figures:
 
 
 def keep_no_free_memory() -> None:
-    """Have the C library keep no more free memory than it must, as from now.
+    """Begin this process again, unless that was done, with a C library that keeps no more free
+    memory than it must.
 
-    glibc keeps some in an arena for each of many threads, and more of it the longer a process lives
-    in which large buffers come and go between small ones that stay. Nobody holds it, and it would
-    hide what somebody does hold. So there is one arena, and a large buffer has pages of its own.
-    Elsewhere than on glibc this does nothing.
+    glibc keeps some in an arena for each of many threads; some more for each thread in a cache of
+    small blocks, by size, that takes hours to fill and that trimming does not reach; and more of it
+    the longer a process lives in which large buffers come and go between small ones that stay.
+    Nobody holds it, and it would hide what somebody does hold. So there is one arena, there are no
+    caches, and a large buffer has pages of its own. Only a process that begins can be told so.
+    Other C libraries take no notice.
     """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "malloc_trim"):  # only glibc has it, and these numbers
-        library.mallopt(_ARENA_MAX, 1)
-        library.mallopt(_MMAP_THRESHOLD, _LARGE)
+    if os.environ.get("GLIBC_TUNABLES") != _KEEPING_NOTHING:
+        os.environ["GLIBC_TUNABLES"] = _KEEPING_NOTHING
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def measure(seconds: float = 0.0, operations: int = 0) -> Figures:

@@ -1,76 +1,83 @@
-"""Filling what is kept by design, and bounded: until it is full it would look like a leak."""
+"""What is kept by design, and bounded: until it is full it would look like a leak, and afterwards
+its size is left to chance. So it is filled before, and made alike whenever memory is measured.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from collections.abc import Awaitable, Iterable, Iterator
+from contextlib import contextmanager
+from unittest import mock
 
-import pydantic
 from pydantic_core import from_json, to_json
 
 from aether import Aether
 from aether.errors import AetherError
-from aether.extensions.llm._tally import ENTRIES_KEPT
+from aether.extensions.llm import _tally
 from aether.llm.contracts import LLMRequest
 from aether.llm.usage import LedgerEntry
 from tests.soak.crew import MODELS, Crew
-from tests.soak.saying import PLAIN, prompt, said
+from tests.soak.operations import clear_sessions, new_tool, new_type
+from tests.soak.saying import PLAIN, prompt
 
-__all__ = ["fill"]
+__all__ = ["fill", "level", "short_ledgers"]
 
+_ENTRIES, _UNPRICED = 500, 100
+"""A ledger of 10,000 would not be full of what was done while it is traced."""
 _SHAPES = 200
 """More types of answers, and functions as tools, than are remembered."""
-_TEXTS = 200_000
-"""Many more than pydantic's reader of JSON remembers, which are 16,384."""
+_TIMES = 2
+"""A dictionary grows once more when a third of its keys has been replaced."""
+_TEXTS = [
+    to_json([f"{number:040}" for number in range(first, first + 1000)])
+    for first in range(0, 150_000, 1000)
+]
+"""Many more than pydantic's reader of JSON remembers, which are 16,384; all of one length."""
+
+
+@contextmanager
+def short_ledgers() -> Iterator[None]:
+    """In the block ledgers keep fewer entries, and fewer of them wait for a price: as bounded, but
+    full soon.
+    """
+    with mock.patch.multiple(_tally, ENTRIES_KEPT=_ENTRIES, UNPRICED_KEPT=_UNPRICED):
+        yield
 
 
 async def fill(crew: Crew) -> None:
-    """Fill each client's ledger with copies of its entries, and the states of models; and for all
-    of them what is remembered of types, of functions and, by pydantic, of short texts.
+    """Fill each client's states and prices of models, and with that its ledger; and for all of them
+    what is remembered of types and of functions.
     """
-    for number in range(_SHAPES):
-        client = crew.clients[number % len(crew.clients)]
-        with suppress(AetherError):
-            kind = pydantic.create_model("Typed", said=(str, ...))
-            await client.ask(prompt(f"typed.f{number}"), output=kind)
-        with suppress(AetherError):
-            await client.ask(prompt(f"{PLAIN}.f"), tools=[_function()], model=PLAIN)
-    for model in MODELS:
-        asking = (client.ask(prompt(f"{PLAIN}.f"), model=model) for client in crew.clients)
-        await asyncio.gather(*asking, return_exceptions=True)
-    from_json(to_json([said(f"f{number}") for number in range(_TEXTS)]))
+    for _ in range(0, _SHAPES, len(crew.clients)):
+        await _asked(client.ask(prompt("typed.f"), output=new_type()) for client in crew.clients)
+        await _asked(client.ask(prompt("tool.f"), tools=[new_tool()]) for client in crew.clients)
+    for model in MODELS * _TIMES:
+        await _asked(client.ask(prompt(f"{PLAIN}.f"), model=model) for client in crew.clients)
     for client in crew.clients:
-        _fill_ledger(client)
+        _look_up_prices(client)
 
 
-def _fill_ledger(client: Aether) -> None:
-    entries = client.usage.ledger
-    for number in range(ENTRIES_KEPT - len(entries)):
-        client.usage.add([_alike(entries[number % len(entries)])], LLMRequest([]))
+async def level(crew: Crew) -> None:
+    """Make alike what differs by chance: sessions are cleared, and the texts that pydantic's reader
+    remembers are always the same.
+    """
+    for client in crew.clients:
+        await clear_sessions(client)
+    for texts in _TEXTS:
+        from_json(texts)
 
 
-def _alike(entry: LedgerEntry) -> LedgerEntry:
-    """A copy that has of its own what each entry has, and shares the rest, as they do."""
-    return replace(
-        entry,
-        run_id=_own(entry.run_id),
-        error=_own(entry.error),
-        started_at=entry.started_at + timedelta(),
-        token_details=dict(entry.token_details),
-    )
+async def _asked(asking: Iterable[Awaitable[object]]) -> None:
+    """All at once; and some may fail."""
+    for outcome in await asyncio.gather(*asking, return_exceptions=True):
+        if isinstance(outcome, BaseException) and not isinstance(outcome, AetherError):
+            raise outcome
 
 
-def _own(text: str | None) -> Any:
-    return None if text is None else "".join(list(text))
-
-
-def _function() -> Callable[..., Any]:
-    async def add(a: int, b: int) -> str:
-        """Add two numbers."""
-        return str(a + b)
-
-    return add
+def _look_up_prices(client: Aether) -> None:
+    """Of each model, as where an attempt failed: after an answer it is that of the one that gave
+    it.
+    """
+    provider = client.usage.ledger[-1].provider
+    for model in MODELS:
+        client.usage.add([LedgerEntry(provider, model)], LLMRequest([]))

@@ -18,7 +18,7 @@ from aether.llm.streaming import open_stream
 from tests.soak.crew import MODELS, Crew
 from tests.soak.saying import RESULT, prompt, said
 
-__all__ = ["BLOCKING", "KINDS", "Act", "Doing"]
+__all__ = ["BLOCKING", "KINDS", "Act", "Doing", "clear_sessions", "new_tool", "new_type"]
 
 _SESSIONS = 6
 """So many has each client, used again and again."""
@@ -57,9 +57,25 @@ class Typed(pydantic.BaseModel):
     said: str
 
 
+def new_type() -> type[Typed]:
+    """One that was not there before."""
+    return pydantic.create_model("Typed", __base__=Typed)
+
+
 async def add(a: int, b: int) -> str:
     """Add two numbers."""
     return f"{RESULT}{a + b}"
+
+
+def new_tool() -> Callable[..., Any]:
+    """A function that was not there before."""
+
+    async def add_anew(a: int, b: int) -> str:
+        """Add two numbers."""
+        return f"{RESULT}{a + b}"
+
+    add_anew.__name__ = "add"
+    return add_anew
 
 
 def add_slowly(a: int, b: int) -> str:
@@ -120,6 +136,12 @@ async def _turn(doing: Doing) -> str:
     return "".join([text async for text in session.stream_text(doing.prompt, model=doing.model)])
 
 
+async def clear_sessions(client: Aether) -> None:
+    """Those that are used again and again: how long each is at a moment is left to chance."""
+    for number in range(_SESSIONS):
+        await client.session(f"session-{number}").clear()
+
+
 async def _one_turn(doing: Doing) -> str:
     """A session of its own, of one turn."""
     session = doing.client.session(doing.tag)
@@ -141,15 +163,7 @@ def _check(history: list[Message]) -> None:
 
 async def _tool(doing: Doing) -> str:
     """A tool, known before; now and then one that is new."""
-    tools: list[Callable[..., Any]] = [add]
-    if doing.chance.random() < _NEW:
-
-        async def add_anew(a: int, b: int) -> str:
-            """Add two numbers."""
-            return f"{RESULT}{a + b}"
-
-        add_anew.__name__ = "add"
-        tools = [add_anew]
+    tools = [new_tool() if doing.chance.random() < _NEW else add]
     if doing.chance.random() < 0.5:
         return await doing.client.ask(doing.prompt, tools=tools)
     stream = doing.client.stream_text(doing.prompt, tools=tools)
@@ -169,9 +183,7 @@ async def _boss(doing: Doing) -> str:
 
 async def _typed(doing: Doing) -> str:
     """An answer of a type; now and then of one that is new."""
-    kind: type[Typed] = Typed
-    if doing.chance.random() < _NEW:
-        kind = pydantic.create_model("Typed", __base__=Typed)
+    kind = new_type() if doing.chance.random() < _NEW else Typed
     return (await doing.client.ask(doing.prompt, output=kind)).said
 
 

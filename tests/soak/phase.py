@@ -17,7 +17,7 @@ from aether.errors import AetherError
 from aether.http.contracts import Timeout
 from tests.soak.crew import PATIENT, Crew
 from tests.soak.figures import Figures, descriptors, measure, threads
-from tests.soak.filling import fill
+from tests.soak.filling import fill, level, short_ledgers
 from tests.soak.judging import Bounds, differences, growth, row
 from tests.soak.operations import BLOCKING, KINDS, Doing
 from tests.soak.saying import said
@@ -102,7 +102,7 @@ class Phase:
 
     async def run(self) -> Outcome:
         """Do and measure it all. Whatever was made is closed in the end, and nothing is left."""
-        with watching(self._wrong):
+        with watching(self._wrong), short_ledgers():
             await self._rehearse()
             empty = await self._measured()
             self.outcome = Outcome(wrong=self.outcome.wrong)
@@ -143,6 +143,7 @@ class Phase:
             for line in crew.unmatched():
                 self._wrong(line)
             crew.read_costs()
+            await level(crew)
             if plan.rest and number % plan.rest_every == 0:
                 now = await self._rested(crew, baseline)
                 self._compare(baseline, now, f"after {now.operations} operations")

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,9 +36,11 @@ SHOWN = 20
 def main() -> int:
     """Run it, and print what came of it. Returns 1 if anything is wrong."""
     given = _arguments()
+    keep_no_free_memory()
+    _say(f"Python {platform.python_version()}, {' '.join(platform.libc_ver())} with")
+    _say(os.environ["GLIBC_TUNABLES"])
     _say(f"{given.operations} operations, {given.workers} at once, in {given.minutes:g} minutes")
     _say(f"or more; {given.faults:.0%} of the answers are faults; the seed is {given.seed}")
-    keep_no_free_memory()
     outcomes = []
     with served_apart(share=given.faults, seed=given.seed) as url:
         for name, plan in _plans(given):
@@ -63,8 +67,9 @@ def _plans(given: argparse.Namespace) -> Iterator[tuple[str, Plan]]:
             operations=given.operations - plain.operations,
             seconds=given.minutes * 60 * TRACED,
             seed=given.seed + 1,
-            parts=20,
-            warm_up=10,
+            parts=12,
+            warm_up=4,
+            rest_every=1,
             frames=given.frames,
             bounds=Bounds(resident=None),
         ),

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from aether.errors import AetherError
 from aether.http.contracts import Timeout
+from aether.llm.contracts import LLMRequest
+from aether.llm.usage import LedgerEntry
+from tests.soak.crew import Crew
 from tests.soak.figures import Figures
+from tests.soak.filling import level, short_ledgers
 from tests.soak.judging import KIB, MB, TEN_MINUTES, Bounds, growth
 from tests.soak.operations import KINDS, Act, Doing
 from tests.soak.phase import Phase, Plan
-from tests.soak.saying import prompt, reply_to, said
+from tests.soak.saying import PLAIN, prompt, reply_to, said
 from tests.soak.serving import served_apart
 
 SMALL = Plan(
@@ -192,6 +199,31 @@ def test_memory_is_not_judged_by_two_samples_and_that_is_told() -> None:
     told, wrong = growth(line(9 * MB, 900 * KIB)[:2], Bounds())
     assert wrong == []
     assert all("not judged" in each for each in told)
+
+
+async def test_ledgers_are_soon_full_and_sessions_empty_when_memory_is_measured(url: str) -> None:
+    with short_ledgers():
+        async with Crew.at(url) as crew:
+            client = crew.clients[0]
+            client.usage.add([LedgerEntry() for _ in range(501)], LLMRequest([]))
+            assert len(client.usage.ledger) == 500
+            session = client.session("session-0")
+            await session.ask(prompt(f"{PLAIN}.s"))
+            await level(crew)
+            assert await session.history() == []
+
+
+def test_the_process_begins_once_again_with_a_library_that_keeps_no_free_memory() -> None:
+    code = "from tests.soak.figures import *; print('began'); keep_no_free_memory(); print('on')"
+    began = subprocess.run(
+        [sys.executable, "-uc", code],
+        env={"PATH": os.defpath},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert began.stdout.split("\n") == ["began", "began", "on", ""]
 
 
 @pytest.mark.parametrize("kind", KINDS)
