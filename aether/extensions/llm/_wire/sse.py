@@ -98,31 +98,42 @@ class SSEDecoder:
         )
 
     def _events(self, blocks: bytes) -> list[Event]:
-        if len(blocks) > self._max_bytes:
-            return list(self._parse(blocks))
-        events: list[Event] = []
-        before, *written = (b"\n\n" + blocks).split(b"\n\ndata: ")
-        if before:
-            events += self._parse(before)
+        if len(blocks) <= self._max_bytes:
+            if blocks.startswith(b"data: "):
+                return list(self._unnamed(blocks))
+            if blocks.startswith(b"event: "):
+                return list(self._named(blocks))
+        return list(self._parse(blocks))
+
+    def _unnamed(self, blocks: bytes) -> Iterator[Event]:
+        """Nearly all are a line of data alone."""
         is_ascii = blocks.isascii()
-        for data in written:
+        for data in blocks[6:].split(b"\n\ndata: "):
             if _LINE_FEED in data:
-                events += self._parse(b"data: " + data)
-            else:  # as nearly all are
+                yield from self._parse(b"data: " + data)
+            else:
                 if not is_ascii:
                     _check_utf8(data)
-                events.append((data, ""))
-        return events
+                yield data, ""
+
+    def _named(self, blocks: bytes) -> Iterator[Event]:
+        """Nearly all are a name and a line of data."""
+        is_ascii = blocks.isascii()
+        for block in blocks[7:].split(b"\n\nevent: "):
+            name, mark, data = block.partition(b"\ndata: ")
+            if not mark or _LINE_FEED in data or _LINE_FEED in name:
+                yield from self._parse(b"event: " + block)
+            else:
+                if not is_ascii:
+                    _check_utf8(data)
+                yield data, name.decode("utf-8", "replace")
 
     def _parse(self, blocks: bytes) -> Iterator[Event]:
         for block in blocks.split(b"\n\n"):
             if len(block) > self._max_bytes:
                 raise self._too_large()
-            name, mark, data = block.partition(b"\ndata: ")
-            if mark and name[:7] == b"event: " and not (_LINE_FEED in data or _LINE_FEED in name):
-                _check_utf8(data)
-                yield data, name[7:].decode("utf-8", "replace")
-            elif block and (event := _read_lines(block)) is not None:
+            event = _read_lines(block) if block else None
+            if event is not None:
                 yield event
 
     def _only_line_feeds(self, piece: bytes) -> bytes:
