@@ -100,33 +100,37 @@ class SSEDecoder:
     def _events(self, blocks: bytes) -> list[Event]:
         if len(blocks) <= self._max_bytes:
             if blocks.startswith(b"data: "):
-                return list(self._unnamed(blocks))
+                return self._unnamed(blocks)
             if blocks.startswith(b"event: "):
-                return list(self._named(blocks))
+                return self._named(blocks)
         return list(self._parse(blocks))
 
-    def _unnamed(self, blocks: bytes) -> Iterator[Event]:
+    def _unnamed(self, blocks: bytes) -> list[Event]:
         """Nearly all are a line of data alone."""
+        events: list[Event] = []
         is_ascii = blocks.isascii()
         for data in blocks[6:].split(b"\n\ndata: "):
             if _LINE_FEED in data:
-                yield from self._parse(b"data: " + data)
+                events += self._parse(b"data: " + data)
             else:
                 if not is_ascii:
                     _check_utf8(data)
-                yield data, ""
+                events.append((data, ""))
+        return events
 
-    def _named(self, blocks: bytes) -> Iterator[Event]:
+    def _named(self, blocks: bytes) -> list[Event]:
         """Nearly all are a name and a line of data."""
+        events: list[Event] = []
         is_ascii = blocks.isascii()
         for block in blocks[7:].split(b"\n\nevent: "):
             name, mark, data = block.partition(b"\ndata: ")
             if not mark or _LINE_FEED in data or _LINE_FEED in name:
-                yield from self._parse(b"event: " + block)
+                events += self._parse(b"event: " + block)
             else:
                 if not is_ascii:
                     _check_utf8(data)
-                yield data, name.decode("utf-8", "replace")
+                events.append((data, name.decode("utf-8", "replace")))
+        return events
 
     def _parse(self, blocks: bytes) -> Iterator[Event]:
         for block in blocks.split(b"\n\n"):
