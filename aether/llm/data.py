@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import VERSION, BaseModel, ConfigDict, ValidationError
 
 from aether.errors import InputError
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = ["Data", "problems_in"]
+
+# Building the models is an eighth of `import aether`. Before pydantic 2.14 it has to be done there:
+# threads that built a model at once could break it, and an unbuilt part could not be serialised.
+_BUILT_AT_FIRST_USE = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
 
 MOST_PROBLEMS = 5
 _LONGEST_PLACE = 120  # characters: the keys of a dict are anybody's
@@ -42,6 +46,7 @@ class Data(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
+        defer_build=_BUILT_AT_FIRST_USE,
         hide_input_in_errors=True,
         ser_json_bytes="base64",
         val_json_bytes="base64",
