@@ -1,9 +1,10 @@
 """Typed primitives for AI-native applications, and one facade for the common case."""
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from aether._version import __version__
-from aether.agent import Agent
 from aether.client import Aether
 from aether.config import ProviderConfig
 from aether.errors import AetherError
@@ -11,10 +12,13 @@ from aether.extensions.llm.registry import register_provider
 from aether.http import contracts as _transports  # noqa: F401 - its built-ins are known then
 from aether.llm.budget import Budget
 from aether.llm.messages import Message
-from aether.llm.policies import Hedge, RateLimit
 from aether.memory.contracts import SessionStore
 from aether.registry import register
-from aether.tools import Tool, register_tool
+
+if TYPE_CHECKING:
+    from aether.agent import Agent
+    from aether.llm.policies import Hedge, RateLimit
+    from aether.tools import Tool, register_tool
 
 logging.getLogger("aether").addHandler(logging.NullHandler())
 
@@ -34,3 +38,22 @@ __all__ = [
     "register_provider",
     "register_tool",
 ]
+
+# What a plain call does not need is imported when it is first asked for.
+_MODULES = {
+    "Agent": "agent",
+    "Hedge": "llm.policies",
+    "RateLimit": "llm.policies",
+    "Tool": "tools",
+    "register_tool": "tools",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -25,13 +25,12 @@ from aether.llm.messages import LLMResponse, Message, StreamChunk, StructuredChu
 from aether.llm.scope import current_scope
 from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.usage import TokenUsage
-from aether.tools.contracts import Tool
-from aether.tools.schema import build_tool
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
     from aether.llm.budget import Budget
+    from aether.tools.contracts import Tool
 
 __all__ = ["Agent", "AgentResult", "StructuredResult"]
 
@@ -189,6 +188,8 @@ class Agent:
         with 0 none may. The default is `AETHER_MAX_DELEGATION_DEPTH`. Beyond it the model gets an
         error as the result.
         """
+        from aether.tools.schema import build_tool
+
         if max_depth is not None and (type(max_depth) is not int or max_depth < 0):
             raise ConfigurationError(
                 f"max_depth is a whole number of at least 0, or None, not {max_depth!r}."

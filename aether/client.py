@@ -36,7 +36,6 @@ from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.wrapper import describe
 from aether.memory.contracts import KIND as SESSION_STORE
 from aether.memory.contracts import SessionStore
-from aether.memory.session import Session
 from aether.registry import Registry, default_registry
 from aether.tools.contracts import ToolMiddleware
 
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from aether.llm.caching import ResponseCache
     from aether.llm.estimate import Estimate
     from aether.llm.policies import Fallbacks, Hedge, RateLimit
+    from aether.memory.session import Session
     from aether.sync import SyncAether
 
 __all__ = ["Aether"]
@@ -296,6 +296,8 @@ class Aether:
         with self._lock:
             session = self._sessions.get(session_id)
             if session is None:
+                from aether.memory.session import Session
+
                 session = Session(
                     session_id,
                     conversation=_Conversation(self),

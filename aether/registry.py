@@ -10,7 +10,6 @@ does not: putting a package on the disk must not change who gets the key of a kn
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import logging
@@ -268,6 +267,8 @@ def _registering_module() -> str:
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> str:
+    import difflib
+
     label = kind.replace("_", " ")
     message = f"Unknown {label} {name[:80]!r}."
     close = difflib.get_close_matches(name[:64], known, n=3)

@@ -17,8 +17,6 @@ from aether.extensions.llm._http import Endpoint
 from aether.extensions.llm._vendors import ELSEWHERE, OPENAI
 from aether.extensions.llm._wire.codec import Codec
 from aether.extensions.llm._wire.host_state import host_of
-from aether.extensions.llm._wire.openai_chat import ChatCodec
-from aether.extensions.llm._wire.openai_responses import ResponsesCodec
 from aether.http.contracts import Timeout, Transport
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 
@@ -90,8 +88,12 @@ class OpenAIProvider:
         """The protocol that is spoken: `chat` or `responses`."""
         codec: Codec
         if self.api == "responses":
+            from aether.extensions.llm._wire.openai_responses import ResponsesCodec
+
             codec = ResponsesCodec(vendor, at_openai=at_openai)
         else:
+            from aether.extensions.llm._wire.openai_chat import ChatCodec
+
             codec = ChatCodec(vendor)
         self._exchange = Exchange(endpoint, codec, self.default_model)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aether.config import ProviderConfig
 from aether.errors import ConfigurationError
@@ -15,8 +15,10 @@ from aether.llm.budget import Budget, checked_budget
 from aether.llm.caching import KIND as RESPONSE_CACHE
 from aether.llm.caching import ResponseCache
 from aether.llm.contracts import Layer, LLMProvider
-from aether.llm.policies import Fallbacks, Hedge, RateLimit
 from aether.registry import Registry
+
+if TYPE_CHECKING:
+    from aether.llm.policies import Fallbacks, Hedge, RateLimit
 
 __all__ = ["Settings", "read_settings"]
 
@@ -123,7 +125,11 @@ def _cache(given: object, registry: Registry) -> ResponseCache | None:
 
 
 def _fallbacks(given: Any) -> Fallbacks | None:
-    if given is None or isinstance(given, Fallbacks):
+    if given is None:
+        return None
+    from aether.llm.policies import Fallbacks
+
+    if isinstance(given, Fallbacks):
         return given
     return Fallbacks(given) if given else None
 
@@ -131,6 +137,8 @@ def _fallbacks(given: Any) -> Fallbacks | None:
 def _hedge(given: object) -> Hedge | None:
     if given is None or given is False:
         return None
+    from aether.llm.policies import Hedge
+
     if given is True:
         return Hedge()
     if not isinstance(given, Hedge):
@@ -139,7 +147,11 @@ def _hedge(given: object) -> Hedge | None:
 
 
 def _rate_limit(given: object) -> RateLimit | None:
-    if given is not None and not isinstance(given, RateLimit):
+    if given is None:
+        return None
+    from aether.llm.policies import RateLimit
+
+    if not isinstance(given, RateLimit):
         raise TypeError(
             f"rate_limit is a RateLimit, such as RateLimit(requests_per_minute=60), not {given!r}"
         )
