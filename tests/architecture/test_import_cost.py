@@ -1,13 +1,20 @@
-"""What is not used is not imported. Each test runs an interpreter of its own."""
+"""What is not used is not imported, counted. Each test runs an interpreter of its own."""
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
+import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import VERSION
+
+import aether
+from aether.testing import FaultServer
+
 ROOT = Path(__file__).parents[2]
-HEAVY = (
+HEAVY = {
     "aiohttp",
     "httpx2",
     "httpx",
@@ -19,28 +26,164 @@ HEAVY = (
     "anthropic",
     "google",
     "pytest",
-)
+}
+PYDANTIC = {
+    "annotated_types",
+    "pydantic",
+    "pydantic_core",
+    "typing_extensions",
+    "typing_inspection",
+}
+AIOHTTP = {
+    "aiohappyeyeballs",
+    "aiohttp",
+    "aiosignal",
+    "attr",
+    "attrs",
+    "frozenlist",
+    "idna",
+    "multidict",
+    "propcache",
+    "yarl",
+}
+NOT_ASKED_FOR = {
+    "aether.agent",
+    "aether.llm.estimate",
+    "aether.llm.policies",
+    "aether.memory.session",
+    "aether.sync",
+    "aether.tools.docstrings",
+    "aether.tools.schema",
+    "aether.tools.signature",
+    *(
+        f"aether.extensions.llm.{name}"
+        for name in (
+            "anthropic",
+            "budget",
+            "caching",
+            "estimating",
+            "explaining",
+            "fake",
+            "fallback",
+            "gemini",
+            "hedging",
+            "local",
+            "openai_compatible",
+            "rate_limiting",
+            "timeout",
+            "_wire.anthropic",
+            "_wire.gemini",
+            "_wire.openai_responses",
+        )
+    ),
+    "aether.extensions.caches",
+    "aether.extensions.http.httpx",
+    "aether.extensions.memory",
+    "aether.extensions.prices",
+    "aether.extensions.tools",
+    "aether.testing",
+}
+"""What only some clients, calls or runs need."""
 
 
-def loaded_after(code: str) -> set[str]:
-    """The heavy packages in `sys.modules` once `code` ran."""
-    report = f"import sys; print(*(name for name in {HEAVY!r} if name in sys.modules))"
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", f"{code}\n{report}"],
+@dataclass
+class Loaded:
+    """The modules that an interpreter has imported for some code."""
+
+    names: set[str]
+
+    @property
+    def packages(self) -> set[str]:
+        """Of others, top-level names alone; the standard library left out."""
+        top = {name.partition(".")[0] for name in self.names} - {"aether", "__mp_main__"}
+        return {
+            name
+            for name in top - sys.stdlib_module_names
+            if not name.startswith(("_", "cython_runtime"))  # made by extension modules
+        }
+
+    def count(self, *packages: str) -> int:
+        return sum(name.partition(".")[0] in packages for name in self.names)
+
+    @property
+    def standard(self) -> int:
+        return self.count(*sys.stdlib_module_names)
+
+
+async def loaded_by(code: str, *arguments: str) -> Loaded:
+    program = f"import sys; before = set(sys.modules)\n{code}\nprint(*(set(sys.modules) - before))"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-W", "error", "-c", program, *arguments),
         cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        env={**os.environ, "NO_PROXY": "127.0.0.1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
-    assert result.returncode == 0, result.stderr
-    return set(result.stdout.split())
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return Loaded(set(out.decode().split()))
 
 
-def test_import_loads_no_http_library_sdk_or_prices() -> None:
-    assert loaded_after("import aether") == set()
+async def loaded_by_a_first_call(more: str = "") -> Loaded:
+    code = f"""
+import asyncio
+from aether import Aether, ProviderConfig
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+async def main():
+    config = ProviderConfig("openai", "gpt-4o-mini", "a-key", sys.argv[1])
+    async with Aether(config=config) as client:
+        assert await client.ask("Hi") == "Hello."
+        {more}
+
+asyncio.run(main())
+"""
+    async with FaultServer("Hello.", "Hello.") as server:
+        return await loaded_by(code, server.base_url("openai"))
 
 
-def test_an_answer_of_the_fake_provider_loads_none_of_them_either() -> None:
+async def test_import_loads_few_modules_and_none_that_only_some_calls_need() -> None:
+    loaded = await loaded_by("import aether")
+
+    assert loaded.count("aether") <= 73
+    assert loaded.packages == PYDANTIC
+    assert loaded.count(*PYDANTIC) <= 55
+    # Before pydantic 2.14 the models are built then, for which it looks for its plug-ins in all
+    # installed packages.
+    built_later = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
+    assert loaded.standard <= (155 if built_later else 190)
+    assert not loaded.names & NOT_ASKED_FOR
+
+
+async def test_a_first_call_loads_few_modules_and_no_layer_that_nobody_asked_for() -> None:
+    loaded = await loaded_by_a_first_call()
+
+    assert loaded.count("aether") <= 116
+    assert loaded.packages <= PYDANTIC | AIOHTTP
+    assert "aiohttp" in loaded.packages
+    assert loaded.count(*AIOHTTP) <= 95
+    assert loaded.standard <= 220
+    assert not loaded.names & NOT_ASKED_FOR
+
+
+async def test_what_is_asked_for_is_loaded() -> None:
+    """So that the names above are those of what a call can need."""
+    loaded = await loaded_by_a_first_call(
+        "client.session('one'); client.explain(); await client.ask('Hi', tools=[add])"
+    )
+
+    assert {
+        "aether.extensions.llm.explaining",
+        "aether.extensions.memory",
+        "aether.memory.session",
+        "aether.tools.schema",
+    } <= loaded.names & NOT_ASKED_FOR
+
+
+async def test_an_answer_of_the_fake_provider_loads_no_heavy_package() -> None:
     code = """
 import asyncio, os
 os.environ["LLM_PROVIDER"] = "fake"
@@ -54,4 +197,25 @@ async def main():
 
 asyncio.run(main())
 """
-    assert loaded_after(code) == set()
+    assert not (await loaded_by(code)).packages & HEAVY
+
+
+def test_the_names_that_are_looked_for_exist() -> None:
+    package = Path(aether.__file__).parent
+    for name in NOT_ASKED_FOR:
+        path = package.joinpath(*name.split(".")[1:])
+        assert path.with_suffix(".py").exists() or (path / "__init__.py").exists() or path.is_dir()
+
+
+async def test_all_public_names_are_there_however_they_are_asked_for() -> None:
+    await loaded_by("""
+import aether, aether.memory, aether.tools
+for module in (aether, aether.memory, aether.tools):
+    assert set(module.__all__) <= set(dir(module))
+from aether import Hedge, Tool
+assert Hedge.__module__ == "aether.llm.policies" and Tool.__module__ == "aether.tools.contracts"
+for module in (aether, aether.memory, aether.tools):
+    names = {}
+    exec(f"from {module.__name__} import *", names)
+    assert set(module.__all__) <= names.keys()
+""")
