@@ -39,7 +39,7 @@ __all__ = [
     "register_tool",
 ]
 
-# What a call without tools does not need is imported when it is first asked for.
+# What a plain call does not need is imported when it is first asked for.
 _MODULES = {
     "Agent": "agent",
     "Hedge": "llm.policies",

@@ -144,7 +144,9 @@ class OutputType:
             f"This answer does not fit:\n{listed}\nAnswer again, with nothing but one JSON object "
             f"that follows this JSON Schema:\n{to_json(self.schema).decode()}"
         )
-        answer = response.message if response.text.strip() else _NO_ANSWER
+        answer = response.message
+        if not response.text.strip():
+            answer = Message("assistant", "(no answer)")
         return answer, Message("user", said)
 
     def refuse(
@@ -187,9 +189,6 @@ class OutputType:
 class _SchemaGenerator(GenerateJsonSchema):
     # A default that has no JSON form is left out: it is used all the same.
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's
-
-
-_NO_ANSWER = Message("assistant", "(no answer)")
 
 
 def problems_of(error: Exception) -> list[str]:

@@ -15,8 +15,6 @@ from weakref import WeakKeyDictionary
 from aether.errors import InputError, ToolError
 from aether.registry import Registry, default_registry
 from aether.tools.contracts import DEFAULT_TIMEOUT, KIND, Tool
-from aether.tools.schema import build_tool
-from aether.tools.signature import innermost
 
 __all__ = ["get_tool", "list_tools", "register_tool", "resolve_tools"]
 
@@ -55,6 +53,8 @@ def register_tool(
     """
 
     def decorate(function: F) -> F:
+        from aether.tools.schema import build_tool
+
         tool = build_tool(
             function, name=name, description=description, timeout=timeout, trusted=trusted
         )
@@ -102,6 +102,8 @@ def _registry(registry: Registry | None) -> Registry:
 
 
 def _origin(function: Callable[..., Any]) -> str:
+    from aether.tools.signature import innermost
+
     inner = innermost(function)
     return f"{getattr(inner, '__module__', '?')}:{getattr(inner, '__qualname__', '?')}"
 
@@ -148,12 +150,18 @@ def _from_function(function: Callable[..., Any]) -> Tool:
     try:
         blueprint = blueprints.get(key)
     except TypeError:  # a callable object that cannot be hashed, or not be referred to weakly
-        return build_tool(function)
+        return _described(function)
     if blueprint is not None:
         return blueprint(handler=function)
-    tool = build_tool(function)
+    tool = _described(function)
     _remember(function, tool)
     return tool
+
+
+def _described(function: Callable[..., Any]) -> Tool:
+    from aether.tools.schema import build_tool
+
+    return build_tool(function)
 
 
 def _remember(function: Callable[..., Any], tool: Tool) -> None:
