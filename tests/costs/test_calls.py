@@ -5,8 +5,6 @@ The bounds leave room for a few more. Whoever needs more raises one, and says wh
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from aether import Aether, Agent

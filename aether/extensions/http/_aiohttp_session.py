@@ -18,11 +18,10 @@ from urllib.request import getproxies_environment
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from aiohttp.helpers import TimerNoop
-from aiohttp.http import StreamWriter
 from yarl import URL
 
 from aether.errors import ConfigurationError, RequestTimeoutError
+from aether.extensions.http._aiohttp_answer import Answer
 from aether.extensions.http._aiohttp_line import Line, Patience, at_least
 from aether.extensions.http._wire import (
     HEADERS,
@@ -81,7 +80,7 @@ class Session:
 
     async def ask(
         self, target: Target, body: bytes | None, timeout: Timeout
-    ) -> tuple[aiohttp.ClientResponse, Line]:
+    ) -> tuple[Answer | aiohttp.ClientResponse, Line]:
         """Send a request. The answer has begun; its body is to be read, or to be closed."""
         if self.closed:
             raise RuntimeError("The connector is closed.")
@@ -89,7 +88,7 @@ class Session:
         at_once = small and target.is_direct and not self._connector.force_close
         request = target.ready if at_once else target.request(body)
         connection = await self._connector.connect(request, [], _connecting(timeout.connect))
-        answer = None
+        answer: Answer | aiohttp.ClientResponse | None = None
         try:
             line, protocol = Line.of(connection)
             protocol.set_response_params(
@@ -104,10 +103,11 @@ class Session:
             if not at_once:
                 answer = await request.send(connection)
                 return await answer.start(connection), line
-            answer = await target.send(small, protocol)
+            target.send(small, protocol)
             self.patience.begin(protocol, line, timeout.read)
             try:
-                return await answer.start(connection), line
+                answer = await Answer.of(connection, protocol)
+                return answer, line
             finally:
                 self.patience.end(protocol)
         except BaseException:
@@ -173,7 +173,7 @@ class Session:
 class Target:
     """A method, a URL and headers, checked and made ready for any number of requests."""
 
-    __slots__ = ("_headers", "_method", "_proxy", "_url", "host", "ready")
+    __slots__ = ("_head", "_headers", "_method", "_proxy", "_url", "host", "ready")
 
     def __init__(
         self, proxies: dict[str, str], method: str, url: str, headers: tuple[tuple[str, str], ...]
@@ -191,6 +191,7 @@ class Target:
                 self._headers["Authorization"] = aiohttp.encode_basic_auth(user, password, "latin1")
                 self._url = self._url.with_user(None)
             self.ready = self.request(b"")
+            self._head = _head(self.ready)
         except (aiohttp.InvalidURL, ValueError):
             raise not_requestable(self.host) from None
 
@@ -212,26 +213,12 @@ class Target:
             loop=asyncio.get_running_loop(),
         )
 
-    async def send(self, body: bytes, protocol: ResponseHandler) -> aiohttp.ClientResponse:
-        """As `ClientRequest.send`, but with the body at once and not in a task of its own."""
-        request = self.ready
-        headers = request.headers.copy()
-        headers["Content-Length"] = str(len(body))
-        writer = StreamWriter(protocol, request.loop)
-        await writer.write_headers(f"{request.method} {request.url.raw_path_qs} HTTP/1.1", headers)
-        await writer.write(body, drain=False)
-        return request.response_class(
-            request.method,
-            request.url,
-            writer=None,
-            continue100=None,
-            timer=TimerNoop(),
-            request_info=request.request_info,
-            traces=[],
-            loop=request.loop,
-            session=request.session,
-            stream_writer=writer,
-        )
+    def send(self, body: bytes, protocol: ResponseHandler) -> None:
+        """Write the request with its body, at once."""
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+        transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -261,6 +248,17 @@ class _Connector(aiohttp.TCPConnector):
                 return connection
             abort(connection)
             connection.close()
+
+
+def _head(request: aiohttp.ClientRequest) -> bytes:
+    """What stands before the length of the body."""
+    lines = [f"{request.method} {request.url.raw_path_qs} HTTP/1.1"]
+    lines += [
+        f"{name}: {value}"
+        for name, value in request.headers.items()
+        if name.lower() != "content-length"
+    ]
+    return "\r\n".join([*lines, "Content-Length: "]).encode()
 
 
 def abort(connection: Connection) -> None:

@@ -23,6 +23,7 @@ from aether.errors import (
     ProviderConnectionError,
     RequestTimeoutError,
 )
+from aether.extensions.http._aiohttp_answer import Answer
 from aether.extensions.http._aiohttp_line import Line, at_least
 from aether.extensions.http._aiohttp_session import Session, abort
 from aether.extensions.http._decoding import decoded
@@ -209,7 +210,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._sessions.check_open()
         return Session(self._check_address)
 
-    async def _ask(self) -> tuple[aiohttp.ClientResponse, Line]:
+    async def _ask(self) -> tuple[Answer | aiohttp.ClientResponse, Line]:
         method, url, headers, body, timeout = self._request
         session = self._session
         target = session.target(method, url, tuple(headers.items()))
