@@ -222,10 +222,11 @@ class Target:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Hands out no kept connection that its peer has closed.
+    """Hands out no kept connection that its peer has closed, or on which it has gone on.
 
-    aiohttp knows of it when the loop has read the end, which may stand in the socket yet: servers
-    that close after each answer do it at about the time of the next request. Nothing has been sent
+    aiohttp knows of the end when the loop has read it, which may stand in the socket yet: servers
+    that close after each answer do it at about the time of the next request. And an answer that
+    came while nobody had asked would be taken for that to the next request. Nothing has been sent
     by then, so another connection takes its place.
     """
 
@@ -244,7 +245,7 @@ class _Connector(aiohttp.TCPConnector):
             if not isinstance(line, Line):  # it was made just now
                 transport.set_protocol(Line(protocol, transport))
                 return connection
-            if not line.has_spoken():
+            if not (protocol.should_close or line.has_spoken()):
                 return connection
             abort(connection)
             connection.close()
