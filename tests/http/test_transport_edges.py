@@ -24,6 +24,7 @@ from aether.errors import (
     ProviderConnectionError,
     RequestTimeoutError,
 )
+from aether.extensions.http._aiohttp_session import Session
 from aether.extensions.http.aiohttp import AiohttpTransport
 from aether.extensions.http.httpx import HttpxTransport
 from aether.http.contracts import HTTPResponse, HTTPStream, Timeout, Transport
@@ -499,6 +500,22 @@ async def test_what_a_left_stream_had_read_is_let_go_of_without_the_garbage_coll
             for _ in range(3):
                 await leave()
             await eventually(lambda: readers() <= before)
+        finally:
+            gc.enable()
+
+
+async def test_what_a_checked_request_used_is_let_go_of_without_the_garbage_collector() -> None:
+    def sessions() -> int:
+        return sum(type(it) is Session for it in gc.get_objects())
+
+    async with opened(AiohttpTransport()) as transport, RawServer(always(OK)) as server:
+        await get(transport, server.url)  # the transport's own
+        gc.collect()
+        gc.disable()
+        try:
+            before = sessions()
+            await get(transport, server.url, check_address=lambda *_: None)
+            assert sessions() == before
         finally:
             gc.enable()
 
