@@ -11,6 +11,8 @@ from aiohttp import ClientConnectionError, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
+from aether.extensions.http._aiohttp_line import abort_unless_kept
+
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
@@ -60,4 +62,5 @@ class Answer:
     def _release(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
+            abort_unless_kept(connection)
             connection.release()

@@ -21,7 +21,13 @@ from yarl import URL
 
 from aether.errors import ConfigurationError, RequestTimeoutError
 from aether.extensions.http._aiohttp_answer import Answer
-from aether.extensions.http._aiohttp_line import Line, Patience, at_least
+from aether.extensions.http._aiohttp_line import (
+    Line,
+    Patience,
+    abort,
+    abort_unless_kept,
+    at_least,
+)
 from aether.extensions.http._wire import (
     HEADERS,
     check_proxy,
@@ -35,7 +41,7 @@ from aether.http.contracts import AddressCheck, Timeout
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
-__all__ = ["Session", "abort"]
+__all__ = ["Session"]
 
 _LONGEST_HEADER = 32 * 1024
 _AT_ONCE = 64 * 1024
@@ -105,6 +111,10 @@ class Session:
                 max_field_size=_LONGEST_HEADER,
             )
             if not at_once:
+                over = functools.partial(
+                    abort_unless_kept, connection, force_close=self._connector.force_close
+                )
+                connection.add_callback(over)
                 answer = await request.send(connection)
                 return await answer.start(connection), line
             target.send(small, protocol)
@@ -281,14 +291,6 @@ def _head(request: aiohttp.ClientRequest) -> bytes:
         if name.lower() != "content-length"
     ]
     return "\r\n".join([*lines, "Content-Length: "]).encode()
-
-
-def abort(connection: Connection) -> None:
-    """Close the connection now."""
-    # Closing alone would wait until all is sent that was written; and with TLS for the peer's
-    # goodbye, for up to 30 seconds (asyncio's `ssl_shutdown_timeout`).
-    if connection.transport is not None:
-        connection.transport.abort()
 
 
 @functools.lru_cache(maxsize=128)

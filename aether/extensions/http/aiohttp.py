@@ -24,8 +24,8 @@ from aether.errors import (
     RequestTimeoutError,
 )
 from aether.extensions.http._aiohttp_answer import Answer
-from aether.extensions.http._aiohttp_line import Line, at_least
-from aether.extensions.http._aiohttp_session import Session, abort
+from aether.extensions.http._aiohttp_line import Line, abort, at_least
+from aether.extensions.http._aiohttp_session import Session
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
