@@ -116,7 +116,10 @@ class Session:
                 )
                 connection.add_callback(over)
                 answer = await request.send(connection)
-                return await answer.start(connection), line
+                await answer.start(connection)
+                protocol.read_timeout = None  # the body is for `patience`, like others
+                protocol.start_timeout()
+                return answer, line
             target.send(small, protocol)
             self.patience.begin(protocol, line, timeout.read)
             try:
