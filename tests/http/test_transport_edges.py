@@ -341,6 +341,16 @@ async def test_a_url_that_two_readers_would_read_differently_is_refused(
         assert server.accepted == 0
 
 
+async def test_a_refused_url_brings_no_foreign_error_along(
+    make_transport: Callable[[], Transport],
+) -> None:
+    async with opened(make_transport()) as transport:
+        with pytest.raises(InputError) as raised:
+            await get(transport, f"http://user:password@{'ä' * 80}.example/")
+    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None
+
+
 def test_a_loop_that_has_ended_is_forgotten(make_transport: Callable[[], Transport]) -> None:
     transport = make_transport()
 

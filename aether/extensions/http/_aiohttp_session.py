@@ -6,6 +6,7 @@ It must not know what becomes of an answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import io
 import math
@@ -189,7 +190,11 @@ class Target:
             self.ready = self.request(b"")
             self._head = _head(self.ready)
         except (aiohttp.InvalidURL, ValueError):
-            raise not_requestable(self.host) from None
+            requestable = False
+        else:
+            requestable = True
+        if not requestable:  # outside of `except`, so that no trace of aiohttp's error is in ours
+            raise not_requestable(self.host)
 
     @property
     def is_direct(self) -> bool:
@@ -315,7 +320,6 @@ def _proxy_for(url: str, proxies: dict[str, str]) -> URL | None:
             "knows SOCKS, or exempt this host with NO_PROXY."
         )
     check_proxy(proxy)
-    try:
+    with contextlib.suppress(ValueError):
         return URL(proxy)
-    except ValueError:
-        raise unusable_proxy() from None
+    raise unusable_proxy()
