@@ -61,11 +61,12 @@ class Feed:
 
 @asynccontextmanager
 async def reading(
-    transport: Transport, server: RawServer, seconds: float | None
+    transport: Transport, server: RawServer, seconds: float | None, *, size: int = 2
 ) -> AsyncIterator[Callable[[], asyncio.Task[bytes]]]:
     """Opens a stream. What is made begins to wait for the next piece."""
     limits = Timeout(connect=None, read=seconds)
-    async with transport.stream("POST", server.url, headers={}, body=b"{}", timeout=limits) as it:
+    body = b"x" * size
+    async with transport.stream("POST", server.url, headers={}, body=body, timeout=limits) as it:
         pieces = aiter(it.chunks())
 
         async def read() -> bytes:
@@ -122,11 +123,12 @@ async def test_an_answer_that_begins_in_parts_is_waited_for_as_long_as_they_come
     assert raised.value.kind == "read"
 
 
+@pytest.mark.parametrize("size", [1000, 100_000])
 async def test_the_time_that_a_reader_takes_is_not_the_servers(
-    transport: Transport, later: Callable[[float], Awaitable[None]]
+    size: int, transport: Transport, later: Callable[[float], Awaitable[None]]
 ) -> None:
     feed = Feed()
-    async with feed.server as server, reading(transport, server, 100) as read:
+    async with feed.server as server, reading(transport, server, 100, size=size) as read:
         feed.bring()
         assert await read() == b"x"
         await later(150)

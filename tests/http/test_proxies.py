@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aether.errors import ConfigurationError
+from aether.errors import ConfigurationError, InputError, ProviderConnectionError
 from aether.extensions.http.aiohttp import AiohttpTransport
 from aether.extensions.http.httpx import HttpxTransport
 from aether.http.contracts import HTTPResponse, Timeout, Transport
@@ -140,3 +141,32 @@ async def test_a_netrc_file_adds_no_key(
         await get(transport, server.url, headers={"authorization": "Bearer k"})
     assert b"authorization" not in heads[0].lower()
     assert b"bearer k" in heads[1].lower()
+
+
+@pytest.mark.row("N20")
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [("http://far.example/", {"x-name": "two\nlines"}), ("http://far..example/", {})],
+)
+async def test_a_refused_request_shows_no_password_of_the_proxy(
+    url: str,
+    headers: dict[str, str],
+    make_transport: Callable[[], Transport],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:hidden@127.0.0.1:9")
+    async with opened(make_transport()) as transport:
+        with pytest.raises((InputError, ProviderConnectionError)) as raised:
+            await get(transport, url, headers=headers)
+    formatted = traceback.TracebackException.from_exception(raised.value, capture_locals=True)
+    assert "hidden" not in "".join(formatted.format())
+
+
+@pytest.mark.row("N20")
+async def test_a_proxy_whose_name_cannot_be_one_is_told_from_a_url_that_cannot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://{'ä' * 80}:9")
+    async with opened(AiohttpTransport()) as transport:
+        with pytest.raises(ConfigurationError, match="HTTP_PROXY"):
+            await get(transport, "http://far.example/")

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx2
 import pytest
 
@@ -23,6 +24,7 @@ from aether.errors import (
     ProviderConnectionError,
     RequestTimeoutError,
 )
+from aether.extensions.http._aiohttp_session import Session
 from aether.extensions.http.aiohttp import AiohttpTransport
 from aether.extensions.http.httpx import HttpxTransport
 from aether.http.contracts import HTTPResponse, HTTPStream, Timeout, Transport
@@ -339,6 +341,16 @@ async def test_a_url_that_two_readers_would_read_differently_is_refused(
         assert server.accepted == 0
 
 
+async def test_a_refused_url_brings_no_foreign_error_along(
+    make_transport: Callable[[], Transport],
+) -> None:
+    async with opened(make_transport()) as transport:
+        with pytest.raises(InputError) as raised:
+            await get(transport, f"http://user:password@{'ä' * 80}.example/")
+    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None
+
+
 def test_a_loop_that_has_ended_is_forgotten(make_transport: Callable[[], Transport]) -> None:
     transport = make_transport()
 
@@ -424,3 +436,117 @@ async def test_a_body_that_is_not_in_its_coding_is_a_protocol_error(
     async with opened(make_transport()) as transport, RawServer(always(answer)) as server:
         with pytest.raises(ProtocolError):
             await get(transport, server.url)
+
+
+async def test_the_total_limit_is_met_although_there_is_always_something_to_read(
+    make_transport: Callable[[], Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not over.is_set():
+            await connection.write(b"10000\r\n%b\r\n" % (b"x" * 65536))
+
+    limits = Timeout(connect=None, read=None, total=100)
+    async with (
+        opened(make_transport()) as transport,
+        RawServer(script) as server,
+        transport.stream("POST", server.url, headers={}, body=b"{}", timeout=limits) as answer,
+    ):
+        pieces = aiter(answer.chunks())
+        await anext(pieces)
+        later(101, monkeypatch)
+        raised = None
+        for _ in range(3):  # what had come is handed out first
+            await asyncio.sleep(0.01)  # until more has come
+            try:
+                await anext(pieces)
+            except RequestTimeoutError as error:
+                raised = error
+        over.set()
+    assert raised is not None
+    assert raised.kind == "total"
+
+
+@pytest.mark.parametrize("size", [100, 100_000])  # written at once, and in a task
+async def test_leaving_a_stream_ends_the_wait_of_who_reads_it_elsewhere(size: int) -> None:
+    limits = Timeout(connect=None, read=None)
+
+    async def next_piece() -> bytes:
+        return await anext(pieces)
+
+    async with opened(AiohttpTransport()) as transport, RawServer(one_piece) as server:
+        async with transport.stream(
+            "POST", server.url, headers={}, body=b"x" * size, timeout=limits
+        ) as answer:
+            pieces = aiter(answer.chunks())
+            assert await anext(pieces) == b"one"
+            waiting = asyncio.create_task(next_piece())
+            await asyncio.sleep(0)
+        with pytest.raises(ProviderConnectionError):
+            await asyncio.wait_for(waiting, 5)
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+async def test_what_a_left_stream_had_read_is_let_go_of_without_the_garbage_collector(
+    size: int,
+) -> None:
+    def readers() -> int:
+        return sum(type(it) is aiohttp.StreamReader for it in gc.get_objects())
+
+    async def leave() -> None:
+        async with transport.stream(
+            "POST", server.url, headers={}, body=b"x" * size, timeout=PATIENCE
+        ) as answer:
+            assert await anext(aiter(answer.chunks())) == b"one"
+
+    async with opened(AiohttpTransport()) as transport, RawServer(one_piece) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            before = readers()
+            for _ in range(3):
+                await leave()
+            await eventually(lambda: readers() <= before)
+        finally:
+            gc.enable()
+
+
+async def test_what_a_checked_request_used_is_let_go_of_without_the_garbage_collector() -> None:
+    def sessions() -> int:
+        return sum(type(it) is Session for it in gc.get_objects())
+
+    async with opened(AiohttpTransport()) as transport, RawServer(always(OK)) as server:
+        await get(transport, server.url)  # the transport's own
+        gc.collect()
+        gc.disable()
+        try:
+            before = sessions()
+            await get(transport, server.url, check_address=lambda *_: None)
+            assert sessions() == before
+        finally:
+            gc.enable()
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_the_next_ones(
+    make_transport: Callable[[], Transport],
+) -> None:
+    spoken = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(OK)
+        if server.accepted == 1:
+            await asyncio.sleep(0.005)  # until the connection is kept
+            await connection.write(OK.replace(b"hello", b"wrong"))
+            spoken.set()
+        await connection.wait_closed_by_peer()
+
+    async with opened(make_transport()) as transport, RawServer(script) as server:
+        assert (await get(transport, server.url)).body == b"hello"
+        await spoken.wait()
+        await asyncio.sleep(0.005)  # until the loop has read it
+        assert (await get(transport, server.url)).body == b"hello"
+        assert server.accepted == 2

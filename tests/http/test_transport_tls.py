@@ -118,6 +118,27 @@ async def test_a_call_cancelled_before_the_head_does_not_wait_for_the_goodbye(
             assert await asyncio.to_thread(server.left.wait, 5)
 
 
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("size", [100, 100_000])  # aiohttp: written at once, and in a task
+async def test_a_connection_that_is_not_kept_does_not_wait_for_the_goodbye(
+    size: int, checked: bool, trusted: None
+) -> None:
+    closing = b"" if checked else b"Connection: close\r\n"
+    async with opened(AiohttpTransport()) as transport:
+        with RudeServer(b"HTTP/1.1 200 OK\r\n%bContent-Length: 2\r\n\r\nhi" % closing) as server:
+            answer = await transport.request(
+                "POST",
+                server.url,
+                headers={},
+                body=b"x" * size,
+                timeout=PATIENCE,
+                max_bytes=10,
+                check_address=(lambda *_: None) if checked else None,
+            )
+            assert answer.body == b"hi"
+            assert await asyncio.to_thread(server.left.wait, 5)
+
+
 @pytest.mark.row("N3")
 async def test_a_certificate_that_is_not_trusted_is_not_worth_another_try(
     make_transport: Callable[[], Transport],

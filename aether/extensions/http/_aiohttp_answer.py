@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from aiohttp import StreamReader
+from aiohttp import ClientConnectionError, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+
+from aether.extensions.http._aiohttp_line import abort_unless_kept
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
@@ -49,12 +51,16 @@ class Answer:
                 return cls(connection, message.code, message.headers, content)
 
     def close(self) -> None:
-        """Close the connection, unless it was released."""
+        """Close the connection, unless it was released. Who waits for the body waits no longer."""
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
+            if self.content.exception() is None:
+                # This also has the body let go of `_release`: they would hold each other.
+                self.content.set_exception(ClientConnectionError("The answer was closed."))
 
     def _release(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
+            abort_unless_kept(connection)
             connection.release()

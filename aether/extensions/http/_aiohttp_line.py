@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-__all__ = ["Line", "Patience", "at_least"]
+__all__ = ["Line", "Patience", "abort", "abort_unless_kept", "at_least"]
 
 
 class Line(asyncio.Protocol):
@@ -133,3 +133,18 @@ class Patience:
 def at_least(seconds: float) -> float:
     """A limit that has passed is not one of 0, which is none to aiohttp."""
     return max(seconds, 0.001)
+
+
+def abort(connection: Connection) -> None:
+    """Close the connection now."""
+    # Closing alone would wait until all is sent that was written; and with TLS for the peer's
+    # goodbye, for up to 30 seconds (asyncio's `ssl_shutdown_timeout`).
+    if connection.transport is not None:
+        connection.transport.abort()
+
+
+def abort_unless_kept(connection: Connection, *, force_close: bool = False) -> None:
+    """Close the connection now if it is not to be kept, when its answer has come to its end."""
+    protocol = connection.protocol
+    if protocol is not None and (force_close or protocol.should_close):
+        abort(connection)

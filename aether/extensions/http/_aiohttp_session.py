@@ -6,11 +6,11 @@ It must not know what becomes of an answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import io
 import math
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
@@ -22,20 +22,27 @@ from yarl import URL
 
 from aether.errors import ConfigurationError, RequestTimeoutError
 from aether.extensions.http._aiohttp_answer import Answer
-from aether.extensions.http._aiohttp_line import Line, Patience, at_least
+from aether.extensions.http._aiohttp_line import (
+    Line,
+    Patience,
+    abort,
+    abort_unless_kept,
+    at_least,
+)
 from aether.extensions.http._wire import (
     HEADERS,
     check_proxy,
     check_request,
     not_requestable,
     proxy_for,
+    unusable_proxy,
 )
 from aether.http.contracts import AddressCheck, Timeout
 
 if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
-__all__ = ["Session", "abort"]
+__all__ = ["Session"]
 
 _LONGEST_HEADER = 32 * 1024
 _AT_ONCE = 64 * 1024
@@ -53,23 +60,22 @@ class Session:
     timers, a task for the body) costs as much as all the rest.
     """
 
-    __slots__ = ("_connector", "_turns", "patience", "refusal", "target")
+    __slots__ = ("_connector", "_door", "_turns", "patience", "target")
 
     def __init__(
         self, check_address: AddressCheck | None = None, *, max_connections: int | None = None
     ) -> None:
         guarded = check_address is not None
-        self.refusal: Exception | None = None
-        """What the check raised."""
+        self._door = None if check_address is None else _Door(check_address)
         # aiohttp's own limit would count waiting as connecting.
         self._turns = None if max_connections is None else asyncio.Semaphore(max_connections)
         self._connector = _Connector(
             limit=0,
             force_close=guarded,
             use_dns_cache=not guarded,
-            socket_factory=None if check_address is None else self._checking(check_address),
+            socket_factory=self._door,
         )
-        proxies = {} if guarded else getproxies_environment()
+        proxies = _Proxies({} if guarded else getproxies_environment())
         self.target = functools.lru_cache(_TARGETS)(functools.partial(Target, proxies))
         """What a method, a URL and a tuple of headers come to."""
         self.patience = Patience(asyncio.get_running_loop())
@@ -77,6 +83,11 @@ class Session:
     @property
     def closed(self) -> bool:
         return self._connector.closed
+
+    @property
+    def refusal(self) -> Exception | None:
+        """What the check of addresses raised."""
+        return None if self._door is None else self._door.refusal
 
     async def ask(
         self, target: Target, body: bytes | None, timeout: Timeout
@@ -101,8 +112,15 @@ class Session:
                 max_field_size=_LONGEST_HEADER,
             )
             if not at_once:
+                over = functools.partial(
+                    abort_unless_kept, connection, force_close=self._connector.force_close
+                )
+                connection.add_callback(over)
                 answer = await request.send(connection)
-                return await answer.start(connection), line
+                await answer.start(connection)
+                protocol.read_timeout = None  # the body is for `patience`, like others
+                protocol.start_timeout()
+                return answer, line
             target.send(small, protocol)
             self.patience.begin(protocol, line, timeout.read)
             try:
@@ -149,26 +167,6 @@ class Session:
         self.patience.close()
         await self._connector.close()
 
-    def _checking(self, check_address: AddressCheck) -> Callable[[Any], socket.socket]:
-        """Makes sockets to addresses that the check allows, and none once it has refused one.
-
-        Of a name with several addresses aiohttp tries one after another, and of what went wrong
-        it tells the `OSError`s alone: so the refusal is kept.
-        """
-
-        def make_socket(address: Any) -> socket.socket:
-            family, kind, protocol, _, (host, port, *_) = address
-            if self.refusal is None:
-                try:
-                    check_address(host, port)
-                except Exception as error:  # noqa: BLE001 - raised below
-                    self.refusal = error
-            if self.refusal is not None:
-                raise self.refusal
-            return socket.socket(family, kind, protocol)
-
-        return make_socket
-
 
 class Target:
     """A method, a URL and headers, checked and made ready for any number of requests."""
@@ -176,15 +174,14 @@ class Target:
     __slots__ = ("_head", "_headers", "_method", "_proxy", "_url", "host", "ready")
 
     def __init__(
-        self, proxies: dict[str, str], method: str, url: str, headers: tuple[tuple[str, str], ...]
+        self, proxies: _Proxies, method: str, url: str, headers: tuple[tuple[str, str], ...]
     ) -> None:
         self.host = check_request(method, url, dict(headers))
         self._method = method
         sent = {name.lower(): (name, value) for name, value in (*HEADERS.items(), *headers)}
         self._headers = dict(sent.values())
-        proxy = _proxy_for(url, proxies)
+        self._proxy = proxies.url_for(url)
         try:
-            self._proxy = None if proxy is None else URL(proxy)
             self._url = URL(url)
             if self._url.raw_user is not None or self._url.raw_password is not None:
                 user, password = self._url.user or "", self._url.password or ""
@@ -193,7 +190,11 @@ class Target:
             self.ready = self.request(b"")
             self._head = _head(self.ready)
         except (aiohttp.InvalidURL, ValueError):
-            raise not_requestable(self.host) from None
+            requestable = False
+        else:
+            requestable = True
+        if not requestable:  # outside of `except`, so that no trace of aiohttp's error is in ours
+            raise not_requestable(self.host)
 
     @property
     def is_direct(self) -> bool:
@@ -221,11 +222,50 @@ class Target:
         transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Hands out no kept connection that its peer has closed.
+class _Door:
+    """Makes sockets to addresses that the check allows, and none once it has refused one.
 
-    aiohttp knows of it when the loop has read the end, which may stand in the socket yet: servers
-    that close after each answer do it at about the time of the next request. Nothing has been sent
+    Of a name with several addresses aiohttp tries one after another, and of what went wrong
+    it tells the `OSError`s alone: so the refusal is kept.
+    """
+
+    __slots__ = ("_check_address", "refusal")
+
+    def __init__(self, check_address: AddressCheck) -> None:
+        self._check_address = check_address
+        self.refusal: Exception | None = None
+
+    def __call__(self, address: Any) -> socket.socket:
+        family, kind, protocol, _, (host, port, *_) = address
+        if self.refusal is None:
+            try:
+                self._check_address(host, port)
+            except Exception as error:  # noqa: BLE001 - raised below
+                self.refusal = error
+        if self.refusal is not None:
+            raise self.refusal
+        return socket.socket(family, kind, protocol)
+
+
+class _Proxies:
+    """Those of the environment. They may have passwords, which no variable is to show."""
+
+    __slots__ = ("_named",)
+
+    def __init__(self, named: dict[str, str]) -> None:
+        self._named = named
+
+    def url_for(self, url: str) -> URL | None:
+        """The one that leads to a URL, if it is not to be reached without."""
+        return _proxy_for(url, self._named) if self._named else None
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out no kept connection that its peer has closed, or on which it has gone on.
+
+    aiohttp knows of the end when the loop has read it, which may stand in the socket yet: servers
+    that close after each answer do it at about the time of the next request. And an answer that
+    came while nobody had asked would be taken for that to the next request. Nothing has been sent
     by then, so another connection takes its place.
     """
 
@@ -244,7 +284,7 @@ class _Connector(aiohttp.TCPConnector):
             if not isinstance(line, Line):  # it was made just now
                 transport.set_protocol(Line(protocol, transport))
                 return connection
-            if not line.has_spoken():
+            if not (protocol.should_close or line.has_spoken()):
                 return connection
             abort(connection)
             connection.close()
@@ -261,14 +301,6 @@ def _head(request: aiohttp.ClientRequest) -> bytes:
     return "\r\n".join([*lines, "Content-Length: "]).encode()
 
 
-def abort(connection: Connection) -> None:
-    """Close the connection now."""
-    # Closing alone would wait until all is sent that was written; and with TLS for the peer's
-    # goodbye, for up to 30 seconds (asyncio's `ssl_shutdown_timeout`).
-    if connection.transport is not None:
-        connection.transport.abort()
-
-
 @functools.lru_cache(maxsize=128)
 def _connecting(seconds: float | None) -> aiohttp.ClientTimeout:
     # aiohttp would round what is over 5 seconds up to whole ones.
@@ -277,9 +309,9 @@ def _connecting(seconds: float | None) -> aiohttp.ClientTimeout:
     )
 
 
-def _proxy_for(url: str, proxies: dict[str, str]) -> str | None:
+def _proxy_for(url: str, proxies: dict[str, str]) -> URL | None:
     """The URL of the proxy that the environment names for a URL."""
-    proxy = proxy_for(url, proxies) if proxies else None
+    proxy = proxy_for(url, proxies)
     if proxy is None:
         return None
     if not proxy.lower().startswith(("http://", "https://")):
@@ -288,4 +320,6 @@ def _proxy_for(url: str, proxies: dict[str, str]) -> str | None:
             "knows SOCKS, or exempt this host with NO_PROXY."
         )
     check_proxy(proxy)
-    return proxy
+    with contextlib.suppress(ValueError):
+        return URL(proxy)
+    raise unusable_proxy()

@@ -24,8 +24,8 @@ from aether.errors import (
     RequestTimeoutError,
 )
 from aether.extensions.http._aiohttp_answer import Answer
-from aether.extensions.http._aiohttp_line import Line, at_least
-from aether.extensions.http._aiohttp_session import Session, abort
+from aether.extensions.http._aiohttp_line import Line, abort, at_least
+from aether.extensions.http._aiohttp_session import Session
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
@@ -194,6 +194,8 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         raise StopAsyncIteration
 
     async def _next(self, content: aiohttp.StreamReader) -> bytes:
+        if self._until is not None and self._until <= asyncio.get_running_loop().time():
+            raise TimeoutError  # which is met below in a wait alone: what has come takes none
         patience = self._session.patience
         patience.begin(content, self._line, self._request[-1].read)
         try:
@@ -304,10 +306,7 @@ def _translate(error: Exception, host: str) -> AetherError:
 def _left_over(content: aiohttp.StreamReader) -> bytes:
     """What had come when the connection broke: aiohttp hands it out no more."""
     content.set_exception(None)  # type: ignore[arg-type]  # there is no other public way
-    try:
-        return content.read_nowait()
-    except TimeoutError:  # the total limit was met at the same time
-        return b""
+    return content.read_nowait()
 
 
 def _read(lost: asyncio.Future[None]) -> None:
