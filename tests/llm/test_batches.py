@@ -136,6 +136,15 @@ async def test_a_layer_of_somebody_else_sees_each_chunk() -> None:
     assert provider.open == 0
 
 
+async def test_a_layer_may_call_what_it_has_as_it_likes() -> None:
+    class Batching(ProviderWrapper):
+        def __init__(self, inner: LLMProvider) -> None:
+            super().__init__(inner)
+            self._batches: list[LLMRequest] = []
+
+    assert await sizes_of(Batching(Batches(2))) == [2, 1]
+
+
 class Noting:
     """Notes each chunk that is read of a stream, and passes for what it stands before."""
 
