@@ -56,7 +56,6 @@ async def run_stream(
             async with open_batches(provider, sent) as batches:
                 try:
                     async for batch in limit.iterate(batches):
-                        told = run.events.wants(STREAM_CHUNK)
                         for chunk in batch:
                             if closing is not None:
                                 continue  # nothing may follow the final chunk; read on to the end
@@ -71,7 +70,9 @@ async def run_stream(
                             if delta.restart:
                                 pieces = []
                             pieces.append(delta.text)
-                            if told and (delta.has_content or delta.restart):
+                            if run.events.wants(STREAM_CHUNK) and (
+                                delta.has_content or delta.restart
+                            ):
                                 await run.publish(
                                     STREAM_CHUNK,
                                     request=first,
@@ -80,6 +81,7 @@ async def run_stream(
                                     turn=turn,
                                 )
                             yield delta if output is None else _previewing(delta, pieces, output)
+                            limit.check()  # who was told of it, or reads it, may take his time
                 except DeadlineExceededError:
                     if closing is None:
                         raise

@@ -24,11 +24,16 @@ Batch = list[StreamChunk]
 class ChunkStream(AsyncGenerator[StreamChunk, None]):
     """The chunks of `batches`, as a provider's stream. To be read either way, and not both."""
 
-    __slots__ = ("_chunks", "batches")
+    __slots__ = ("__weakref__", "_chunks", "batches")
 
     def __init__(self, batches: AsyncGenerator[Batch, None]) -> None:
         self.batches = batches
         self._chunks: AsyncGenerator[StreamChunk, None] | None = None
+
+    @property
+    def is_read_singly(self) -> bool:
+        """Whether somebody has begun to read chunks: some of a batch may be gone."""
+        return self._chunks is not None
 
     def __aiter__(self) -> AsyncGenerator[StreamChunk, None]:
         if self._chunks is None:
@@ -63,7 +68,10 @@ class _OpenBatches:
 
     async def __aenter__(self) -> AsyncIterator[Batch]:
         chunks = await self._opened.__aenter__()
-        return chunks.batches if isinstance(chunks, ChunkStream) else _Singly(aiter(chunks))
+        # By its very class: what only passes for one, as a tracer's proxy does, sees each chunk.
+        if type(chunks) is ChunkStream and not chunks.is_read_singly:
+            return chunks.batches
+        return _Singly(aiter(chunks))
 
     async def __aexit__(
         self,

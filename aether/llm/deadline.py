@@ -61,7 +61,7 @@ class Deadline:
 
     def check(self) -> None:
         """Raise `DeadlineExceededError` if there are none left."""
-        if self.left() <= 0:
+        if self._at is not None and self._at <= self._clock():
             raise _time_is_up()
 
     async def wait_for(self, work: Callable[[], Awaitable[T]]) -> T:

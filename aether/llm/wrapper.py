@@ -48,12 +48,7 @@ class ProviderWrapper:
         return await self.inner.complete(request)
 
     def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
-        return ChunkStream(self._batches(request))
-
-    async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
-        async with open_batches(self.inner, request) as batches:
-            async for batch in batches:
-                yield batch
+        return ChunkStream(_batches(self.inner, request))
 
     async def aclose(self) -> None:
         close = getattr(self.inner, "aclose", None)
@@ -66,6 +61,12 @@ class ProviderWrapper:
 
     def __repr__(self) -> str:
         return describe(self)
+
+
+async def _batches(provider: LLMProvider, request: LLMRequest) -> AsyncGenerator[Batch, None]:
+    async with open_batches(provider, request) as batches:
+        async for batch in batches:
+            yield batch
 
 
 def describe(provider: object) -> str:

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 __all__ = ["AppendingSessionStore", "InMemorySessionStore", "Session", "SessionStore"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Session":
-        from aether.memory.session import Session
+if not TYPE_CHECKING:  # for checkers, any name would be one of the module's
 
-        return Session
-    if name == "InMemorySessionStore":
-        return Registry().get(KIND, "memory")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name == "Session":
+            from aether.memory.session import Session
+
+            return Session
+        if name == "InMemorySessionStore":
+            return Registry().get(KIND, "memory")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

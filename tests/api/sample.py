@@ -14,6 +14,7 @@ from typing import Any, Literal, TypedDict, assert_type
 
 from pydantic import BaseModel
 
+import aether
 from aether import (
     Aether,
     AetherError,
@@ -328,3 +329,12 @@ def configure() -> list[Aether]:
 
 one_liner: Callable[..., Awaitable[str]] = ask
 version: str = __version__
+
+
+def misspell() -> Sequence[Callable[[], object]]:
+    """What a checker tells of, too."""
+    return [
+        lambda: aether.Agnt,  # type: ignore[attr-defined]
+        lambda: aether.memory.Sesion,  # type: ignore[attr-defined]
+        lambda: aether.tools.Tol,  # type: ignore[attr-defined]
+    ]

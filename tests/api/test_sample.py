@@ -49,3 +49,9 @@ def test_configurations(sample: ModuleType) -> None:
     clients = sample.configure()
     assert "Sample" in repr(clients[0])
     asyncio.run(close(clients))
+
+
+def test_misspelled_names(sample: ModuleType) -> None:
+    for look in sample.misspell():
+        with pytest.raises(AttributeError, match="has no attribute"):
+            look()

@@ -219,3 +219,14 @@ for module in (aether, aether.memory, aether.tools):
     exec(f"from {module.__name__} import *", names)
     assert set(module.__all__) <= names.keys()
 """)
+
+
+async def test_after_the_import_alone_agents_and_tools_are_there_as_modules() -> None:
+    code = """
+import aether
+
+assert "aether.tools" not in sys.modules
+assert aether.tools.register_tool is aether.register_tool
+assert aether.agent.Agent is aether.Agent
+"""
+    assert (await loaded_by("import sys" + code)).packages <= PYDANTIC | {"docstring_parser"}

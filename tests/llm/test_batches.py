@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from aether import Aether
-from aether.errors import ProtocolError
+from aether.engine.context import RunContext
+from aether.errors import DeadlineExceededError, ProtocolError
+from aether.events import STREAM_CHUNK
 from aether.extensions.llm.budget import BudgetProvider
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider
@@ -20,6 +23,7 @@ from aether.extensions.llm.retrying import RetryingProvider
 from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.budget import Budget
 from aether.llm.contracts import LLMProvider, LLMRequest, LLMResponse, StreamChunk
+from aether.llm.deadline import Deadline
 from aether.llm.wrapper import ProviderWrapper
 from tests.llm.conftest import ScriptedTransport
 from tests.llm.scripted import Scripted, a_request, an_answer, deltas
@@ -129,6 +133,130 @@ async def test_a_layer_of_somebody_else_sees_each_chunk() -> None:
     provider.chunks = deltas("a", "b", answer=an_answer("AB"))
     async with Aether(provider, layers=[Shouting]) as client:
         assert [text async for text in client.stream_text("Hi")] == ["A", "B"]
+    assert provider.open == 0
+
+
+async def test_a_layer_may_call_what_it_has_as_it_likes() -> None:
+    class Batching(ProviderWrapper):
+        def __init__(self, inner: LLMProvider) -> None:
+            super().__init__(inner)
+            self._batches: list[LLMRequest] = []
+
+    assert await sizes_of(Batching(Batches(2))) == [2, 1]
+
+
+class Noting:
+    """Notes each chunk that is read of a stream, and passes for what it stands before."""
+
+    def __init__(self, stream: AsyncGenerator[StreamChunk, None]) -> None:
+        self._stream = stream
+        self.seen: list[StreamChunk] = []
+
+    @property  # type: ignore[misc]  # as the proxies of wrapt do
+    def __class__(self) -> type:
+        return type(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __aiter__(self) -> Noting:
+        return self
+
+    async def __anext__(self) -> StreamChunk:
+        self.seen.append(await anext(self._stream))
+        return self.seen[-1]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+async def test_what_stands_before_a_stream_sees_each_chunk(
+    layer: Callable[[LLMProvider], ProviderWrapper],
+) -> None:
+    noting: list[Noting] = []
+
+    class Traced(ProviderWrapper):
+        def stream(self, request: LLMRequest, /) -> Any:
+            noting.append(Noting(super().stream(request)))
+            return noting[0]
+
+    provider = Batches(3)
+    chunks = [chunk async for chunk in layer(Traced(provider)).stream(a_request())]
+    assert len(chunks) == len(provider.chunks)
+    assert [chunk.text for chunk in noting[0].seen] == [chunk.text for chunk in provider.chunks]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+async def test_of_a_stream_that_was_begun_the_rest_is_read(
+    layer: Callable[[LLMProvider], ProviderWrapper],
+) -> None:
+    class Begun(ProviderWrapper):
+        chunks = Batches(3).stream(a_request())
+
+        def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+            return self.chunks
+
+    provider = Begun(Batches(3))
+    assert (await anext(provider.chunks)).text == "0 "
+    rest = [chunk.text async for chunk in layer(provider).stream(a_request())]
+    assert rest == ["1 ", "2 ", ""]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+async def test_an_iterator_that_is_no_generator_becomes_one(
+    layer: Callable[[LLMProvider], ProviderWrapper],
+) -> None:
+    class Iterating(Batches):
+        def stream(self, request: LLMRequest, /) -> Any:
+            return self
+
+        def __aiter__(self) -> Iterating:
+            return self
+
+        async def __anext__(self) -> StreamChunk:
+            if not self.chunks:
+                raise StopAsyncIteration
+            return self.chunks.pop(0)
+
+    async with aclosing(layer(Iterating(2)).stream(a_request())) as chunks:
+        assert [chunk.text async for chunk in chunks] == ["0 ", "1 ", ""]
+
+
+def test_a_stream_can_be_referred_to_weakly() -> None:
+    chunks = Batches(1).stream(a_request())
+    assert weakref.ref(chunks)() is chunks
+
+
+async def test_whoever_subscribes_in_the_middle_of_a_batch_hears_of_the_rest() -> None:
+    heard: list[str] = []
+    async with Aether(Batches(3)) as client, client.stream("Hi") as chunks:
+        await anext(chunks)
+        client.events.subscribe(STREAM_CHUNK, lambda event: heard.append(str(event.chunk)))
+        async for _ in chunks:
+            pass
+    assert heard == [str(StreamChunk("1 ")), str(StreamChunk("2 "))]
+
+
+@pytest.mark.parametrize("slow", ["subscriber", "reader"])
+async def test_the_deadline_may_come_in_the_middle_of_a_batch(
+    slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(RunContext, "limit", lambda _: Deadline(5.0, lambda: now[0]))
+    provider = Batches(3)
+    read: list[str] = []
+
+    async def read_all(client: Aether) -> None:
+        async for text in client.stream_text("Hi"):
+            read.append(text)
+            now[0] += slow == "reader" and 5.0
+
+    async with Aether(provider) as client:
+        if slow == "subscriber":
+            client.events.subscribe(STREAM_CHUNK, lambda _: now.insert(0, 5.0))
+        with pytest.raises(DeadlineExceededError) as caught:
+            await read_all(client)
+    assert read == ["0 "]
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "0 "
     assert provider.open == 0
 
 

@@ -350,6 +350,14 @@ async def test_a_chunk_that_the_protocol_does_not_allow_is_an_error(
     assert error.partial is not None
 
 
+async def test_an_event_of_many_chunks_is_an_error(transport: ScriptedTransport) -> None:
+    many = [piece("x")] * 2049
+    text, error = await broken(transport, sse(piece("Hel"), many))
+    assert text == "Hel"
+    assert isinstance(error, ProtocolError)
+    assert "more than 2048 members of a chunk" in str(error)
+
+
 async def test_an_event_that_is_no_json_is_an_error(transport: ScriptedTransport) -> None:
     _, error = await broken(transport, sse(piece("Hel")), b"data: {nothing}\r\n\r\n")
     assert isinstance(error, ProtocolError)

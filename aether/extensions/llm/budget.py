@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from inspect import iscoroutinefunction
 
 from aether.errors import ConfigurationError
 from aether.extensions.llm._pricing import Prices
@@ -91,13 +90,9 @@ class BudgetProvider(ProviderWrapper):
 
     def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
         budgets = self._budgets(request.context)
-        if budgets:
-            return ChunkStream(self._batches_within(budgets, request))
-        stream = getattr(self.inner, "stream", None)
-        if stream is None or iscoroutinefunction(stream):
+        if not budgets:
             return super().stream(request)
-        chunks: AsyncGenerator[StreamChunk, None] = stream(request)
-        return chunks
+        return ChunkStream(self._batches_within(budgets, request))
 
     async def _batches_within(
         self, budgets: Sequence[Budget], request: LLMRequest

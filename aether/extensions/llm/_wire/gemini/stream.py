@@ -14,6 +14,7 @@ from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.gemini.response import Answer
 from aether.extensions.llm._wire.large_json import ReadDocument
+from aether.extensions.llm._wire.reading import check_number
 from aether.llm.messages import LLMResponse, StreamChunk
 
 __all__ = ["GeminiAssembly"]
@@ -61,6 +62,7 @@ class GeminiAssembly:
         if name == "error":
             raise reported_error(value, source=source)
         if isinstance(value, list):
+            check_number(value, "a chunk", source)
             return (chunk for each in value for chunk in self._answer.add(each))
         return self._answer.add(value)
 
