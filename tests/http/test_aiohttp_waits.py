@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from aether.errors import RequestTimeoutError
+from aether.extensions.http._aiohttp_line import Patience
 from aether.extensions.http.aiohttp import AiohttpTransport
 from aether.http.contracts import Timeout, Transport
 from aether.testing._raw_server import Connection, RawServer
@@ -175,3 +179,47 @@ async def test_a_wait_that_was_given_up_is_over(
         await later(60)
         feed.bring()
         assert await read() == b"x"
+
+
+class Clockwork:
+    """What `Patience` needs of a loop, with a clock that is turned by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.rings = 0
+        self._timer: tuple[float, Any] | None = None
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, ring: Any, *arguments: Any) -> Any:
+        self._timer = when, lambda: ring(*arguments)
+        return SimpleNamespace(when=lambda: when, cancel=lambda: None)
+
+    def turn(self) -> None:
+        while self._timer is not None:
+            (self.now, ring), self._timer = self._timer, None
+            self.rings += 1
+            ring()
+
+
+class Met:
+    def __init__(self, clockwork: Clockwork, seconds: float) -> None:
+        self._clockwork = clockwork
+        self._seconds = seconds
+        self.late: float | None = None
+
+    def set_exception(self, _: BaseException, /) -> None:
+        self.late = self._clockwork.now - self._seconds
+
+
+def test_many_limits_that_are_met_apart_take_few_looks_and_none_is_met_early() -> None:
+    clockwork = Clockwork()
+    patience = Patience(clockwork)  # type: ignore[arg-type]
+    line: Any = SimpleNamespace(heard_at=-math.inf)
+    waits = [Met(clockwork, number / 1000) for number in range(1, 1001)]
+    for number, waiting in enumerate(waits, 1):
+        patience.begin(waiting, line, number / 1000)
+    clockwork.turn()
+    assert all(waiting.late is not None and 0 <= waiting.late <= 0.011 for waiting in waits)
+    assert clockwork.rings <= 102

@@ -76,6 +76,10 @@ def _poll(sock: Any) -> Callable[[], bool]:
     return lambda: bool(asked.poll(0))
 
 
+_REST = 0.01
+"""Seconds between two looks at all that is waited for: a limit may be met so much late."""
+
+
 class _Waiting(Protocol):
     def set_exception(self, exc: BaseException, /) -> None: ...
 
@@ -127,7 +131,7 @@ class Patience:
                 del self._waiting[waiting]
                 waiting.set_exception(aiohttp.SocketTimeoutError())
         if self._waiting:
-            self._set(next_time)
+            self._set(max(next_time, now + _REST))
 
 
 def at_least(seconds: float) -> float:
