@@ -22,7 +22,7 @@ from tests.costs.counting import Answering, build_client
 
 PROMPT = "What is 17 + 25?"
 LEDGER = 10
-TIMES = 500
+TIMES = 300
 LEAST = 8
 """Bytes of a place in a list: nothing that is kept of each call takes less."""
 
@@ -103,7 +103,7 @@ async def test_nothing_is_kept_of_a_call(name: str, monkeypatch: pytest.MonkeyPa
     await kept_after(20)  # the prices are loaded
     tracemalloc.start()
     try:
-        before = await kept_after(100)
+        before = await kept_after(50)
         kept = await kept_after(TIMES) - before
     finally:
         tracemalloc.stop()
