@@ -12,7 +12,7 @@ import logging
 import threading
 import weakref
 from asyncio import current_task
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -124,7 +124,7 @@ class OwnedStream(Generic[T]):
     died of an exception keeps its frame, and with it this stream, alive until somebody looks.
     """
 
-    __slots__ = ("__weakref__", "_cut_short", "_generator", "_loop", "reader")
+    __slots__ = ("__weakref__", "_cut_short", "_followed", "_generator", "_loop", "reader")
 
     def __init__(self, generator: AsyncGenerator[T, None]) -> None:
         self._generator = generator
@@ -134,6 +134,8 @@ class OwnedStream(Generic[T]):
         """Whether it was closed, before its end, because its reader had ended."""
         self._loop: asyncio.AbstractEventLoop | None = None
         """The loop in which it is read."""
+        self._followed: tuple[asyncio.Task[Any], Callable[[asyncio.Task[Any]], None]] | None = None
+        """The task that is to say when it ends, and what it then calls."""
 
     def __aiter__(self) -> OwnedStream[T]:
         return self
@@ -178,6 +180,7 @@ class OwnedStream(Generic[T]):
             )
         if reader is None:
             return
+        self._unfollow()
         self.reader = reader
         self._loop = reader.get_loop()
         ended = weakref.WeakMethod(self._reader_ended)
@@ -188,8 +191,17 @@ class OwnedStream(Generic[T]):
                 method(task)
 
         reader.add_done_callback(on_end)
+        self._followed = reader, on_end
+
+    def _unfollow(self) -> None:
+        """A task that reads many streams must not keep something of each until it ends."""
+        if self._followed is not None:
+            reader, on_end = self._followed
+            reader.remove_done_callback(on_end)
+            self._followed = None
 
     def _reader_ended(self, reader: asyncio.Task[Any]) -> None:
+        self._followed = None
         if reader is not self.reader:
             return
         self.reader = None
@@ -198,6 +210,7 @@ class OwnedStream(Generic[T]):
 
     def __del__(self) -> None:
         if self._loop is not None:
+            self._unfollow()
             _close_soon(self._generator, self._loop)
 
 

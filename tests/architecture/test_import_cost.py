@@ -85,6 +85,19 @@ NOT_ASKED_FOR = {
 }
 """What only some clients, calls or runs need."""
 
+STANDARD_NOT_ASKED_FOR = {
+    "argparse",
+    "concurrent.futures.process",
+    "ctypes",
+    "http.client",
+    "multiprocessing",
+    "sqlite3",
+    "unittest",
+    "urllib.request",
+    "xml",
+}
+"""Of the standard library: few modules, which a number would hide, and some ms each."""
+
 
 @dataclass
 class Loaded:
@@ -156,6 +169,7 @@ async def test_import_loads_few_modules_and_none_that_only_some_calls_need() -> 
     built_later = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
     assert loaded.standard <= (155 if built_later else 190)
     assert not loaded.names & NOT_ASKED_FOR
+    assert not loaded.names & STANDARD_NOT_ASKED_FOR
 
 
 async def test_a_first_call_loads_few_modules_and_no_layer_that_nobody_asked_for() -> None:

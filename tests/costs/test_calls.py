@@ -31,7 +31,7 @@ async def test_a_tool_flow_of_two_turns() -> None:
     assert 100 < calls.total() <= 500, calls.most_common(20)
 
 
-@pytest.mark.parametrize(("events_a_read", "most"), [(16, 19.0), (1, 30.0)])
+@pytest.mark.parametrize(("events_a_read", "most"), [(16, 7.0), (1, 17.0)])
 async def test_a_chunk_of_a_stream(events_a_read: int, most: float) -> None:
     few, many = [
         await python_calls(lambda client=client: _read(client))  # type: ignore[misc]
