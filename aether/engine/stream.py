@@ -81,7 +81,8 @@ async def run_stream(
                                     turn=turn,
                                 )
                             yield delta if output is None else _previewing(delta, pieces, output)
-                            limit.check()  # who was told of it, or reads it, may take his time
+                            if run.deadline is not None:
+                                limit.check()  # who was told of it, or reads it, took his time
                 except DeadlineExceededError:
                     if closing is None:
                         raise
