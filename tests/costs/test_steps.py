@@ -127,7 +127,7 @@ async def test_what_is_dear_is_done_as_often_as_it_must_be(way: Way, most: dict[
     assert dear(found)["validations"] > 0
 
 
-@pytest.mark.parametrize(("events_a_read", "python", "c"), [(16, 8.5, 16.5), (1, 20, 29)])
+@pytest.mark.parametrize(("events_a_read", "python", "c"), [(16, 9.5, 17.5), (1, 20, 29)])
 async def test_a_chunk_is_read_once_and_by_few_functions(
     events_a_read: int, python: float, c: float
 ) -> None:
