@@ -55,9 +55,9 @@ _TARGETS = 64
 class Session:
     """aiohttp's connections of one event loop; or of one request, if addresses are to be checked.
 
-    They are used by way of aiohttp's connector, request and response. Its own session would send a
-    GET again when a connection breaks; and what it does for each request (redirects, cookies,
-    timers, a task for the body) costs as much as all the rest.
+    They are used by way of aiohttp's connector and parser. Its own session would send a GET again
+    when a connection breaks; and what it does for each request (redirects, cookies, timers, a task
+    for the body) costs as much as all the rest.
     """
 
     __slots__ = ("_connector", "_door", "_turns", "patience", "target")
@@ -95,45 +95,59 @@ class Session:
         """Send a request. The answer has begun; its body is to be read, or to be closed."""
         if self.closed:
             raise RuntimeError("The connector is closed.")
-        small = b"" if body is None or len(body) > _AT_ONCE else body
-        at_once = small and target.is_direct and not self._connector.force_close
-        request = target.ready if at_once else target.request(body)
-        connection = await self._connector.connect(request, [], _connecting(timeout.connect))
-        answer: Answer | aiohttp.ClientResponse | None = None
+        plain = target.is_direct and not self._connector.force_close
+        if body and len(body) <= _AT_ONCE and plain:
+            return await self._ask_at_once(target, body, timeout)
+        return await self._ask_in_parts(target.request(body), timeout)
+
+    async def _ask_at_once(
+        self, target: Target, body: bytes, timeout: Timeout
+    ) -> tuple[Answer, Line]:
+        connection = await self._connect(target.ready, timeout)
         try:
             line, protocol = Line.of(connection)
-            protocol.set_response_params(
-                skip_payload=request.method == "HEAD",
-                read_until_eof=True,
-                auto_decompress=False,
-                # For a body that takes its time, aiohttp's own limit: it begins when all is sent.
-                read_timeout=None if at_once or timeout.read is None else at_least(timeout.read),
-                max_line_size=_LONGEST_HEADER,
-                max_field_size=_LONGEST_HEADER,
-            )
-            if not at_once:
-                over = functools.partial(
-                    abort_unless_kept, connection, force_close=self._connector.force_close
-                )
-                connection.add_callback(over)
-                answer = await request.send(connection)
-                await answer.start(connection)
-                protocol.read_timeout = None  # the body is for `patience`, like others
-                protocol.start_timeout()
-                return answer, line
-            target.send(small, protocol)
+            _expect_answer(protocol, target.ready.method)
+            target.send(body, protocol)
             self.patience.begin(protocol, line, timeout.read)
             try:
-                answer = await Answer.of(connection, protocol)
-                return answer, line
+                return await Answer.of(connection, protocol), line
             finally:
                 self.patience.end(protocol)
+        except BaseException:
+            abort(connection)
+            connection.close()
+            raise
+
+    async def _ask_in_parts(
+        self, request: aiohttp.ClientRequest, timeout: Timeout
+    ) -> tuple[aiohttp.ClientResponse, Line]:
+        """As aiohttp sends a request: the body in a task of its own."""
+        connection = await self._connect(request, timeout)
+        answer: aiohttp.ClientResponse | None = None
+        try:
+            line, protocol = Line.of(connection)
+            # aiohttp's own limit, for it begins when all is sent.
+            seconds = None if timeout.read is None else at_least(timeout.read)
+            _expect_answer(protocol, request.method, seconds=seconds)
+            connection.add_callback(
+                functools.partial(
+                    abort_unless_kept, connection, force_close=self._connector.force_close
+                )
+            )
+            answer = await request.send(connection)
+            await answer.start(connection)
+            protocol.read_timeout = None  # the body is for `patience`, like others
+            protocol.start_timeout()
         except BaseException:
             abort(connection)
             if answer is not None:
                 answer.close()
             connection.close()
             raise
+        return answer, line
+
+    async def _connect(self, request: aiohttp.ClientRequest, timeout: Timeout) -> Connection:
+        return await self._connector.connect(request, [], _connecting(timeout.connect))
 
     async def take_turn(self, timeout: Timeout) -> Timeout:
         """Wait, first come, first served, until a connection may be made. What is left of the
@@ -299,6 +313,17 @@ def _head(request: aiohttp.ClientRequest) -> bytes:
         if name.lower() != "content-length"
     ]
     return "\r\n".join([*lines, "Content-Length: "]).encode()
+
+
+def _expect_answer(protocol: ResponseHandler, method: str, *, seconds: float | None = None) -> None:
+    protocol.set_response_params(
+        skip_payload=method == "HEAD",
+        read_until_eof=True,
+        auto_decompress=False,
+        read_timeout=seconds,
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
+    )
 
 
 @functools.lru_cache(maxsize=128)
