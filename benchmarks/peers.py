@@ -55,7 +55,8 @@ def installed(folder: Path, name: str, *, upgrade: bool) -> str | None:
     if requirement is None:
         return "it is none that is installed"
     tell(f"Installing {requirement} in an environment of its own ...")
-    venv.create(environment, with_pip=True, clear=not was_ready)
+    if not was_ready:
+        venv.create(environment, with_pip=True, clear=True)
     python = interpreter(environment)
     before = version_in(python, name) if was_ready else ""
     pip = subprocess.run(  # noqa: S603 - an interpreter that was made here
