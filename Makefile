@@ -66,8 +66,8 @@ bench: $(BENCHMARKS)/aether/.ready ## measure what Aether costs, and print one t
 profile: $(BENCHMARKS)/aether/.ready ## show where the time of a call goes (ARGS="call|stream|paced|tool|cold")
 	@$(BENCHMARKS)/aether/bin/python -m benchmarks.profiling $(ARGS)
 
-bench-peers: $(BENCHMARKS)/aether/.ready ## measure Aether beside openai and others (ARGS="--only openai,litellm", ARGS=--write)
-	@$(BENCHMARKS)/aether/bin/python -m benchmarks.peers $(BENCHMARKS) $(ARGS)
+bench-peers: $(BENCHMARKS)/aether/.ready ## measure Aether beside openai and others (ARGS="call --only openai,litellm", ARGS=--write)
+	@$(BENCHMARKS)/aether/bin/python -m benchmarks.peers --environments=$(BENCHMARKS) $(ARGS)
 
 check: $(VENV)/.check ## format, lint, types, layers, public API: what CI checks after the tests
 	$(BIN)/ruff format --check .

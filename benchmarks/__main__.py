@@ -17,36 +17,17 @@ import time
 
 from benchmarks import machine, page
 from benchmarks.measures import MEASURES, figures_of
+from benchmarks.options import add_options, measures_told
 from benchmarks.running import Plan, run
 from benchmarks.table import bench_table, notes
-
-
-def add_options(parser: argparse.ArgumentParser, *, rounds: int) -> None:
-    """What both commands are told."""
-    parser.add_argument(
-        "--rounds", type=int, default=rounds, help=f"how often; {rounds} if not said"
-    )
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="how much is done: 0.1 for a tenth"
-    )
-    parser.add_argument("--cpu", type=int, default=last_cpu(), help="where all runs; -1: anywhere")
-    parser.add_argument("--raw", action="store_true", help="do not scale times by the reference")
-    parser.add_argument("--write", action="store_true", help=f"write into docs/{page.PAGE.name}")
-
-
-def last_cpu() -> int:
-    """The last CPU that this process may use: systems tend to put their own work on the first."""
-    if sys.platform != "linux":
-        return -1
-    import os
-
-    return max(os.sched_getaffinity(0))
 
 
 def circumstances(command: str, arguments: list[str]) -> str:
     """When, on which machine, and how the figures below came about."""
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    said = shlex.join(each for each in arguments if each != "--write")
+    said = shlex.join(
+        each for each in arguments if each != "--write" and not each.startswith("--environments=")
+    )
     told = f' ARGS="{said}"' if said else ""
     return f"{today}; {machine.described()}; `{command}{told}`"
 
@@ -61,19 +42,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("measures", nargs="*", metavar="measure", help=", ".join(MEASURES))
+    add_options(parser, list(MEASURES))
     parser.add_argument("--whole", action="store_true", help="all of what is done in part else")
-    add_options(parser, rounds=5)
-    options = parser.parse_args()
-    names = options.measures or list(MEASURES)
-    if unknown := [name for name in names if name not in MEASURES]:
-        parser.error(f"no measure is called {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+    options = parser.parse_intermixed_args()
+    names = measures_told(parser, options, list(MEASURES))
     machine.pin(options.cpu if options.cpu >= 0 else None)
     pythons = {"aether": sys.executable, "floor": sys.executable}
     plan = Plan(pythons, names, options.rounds, options.scale, options.whole)
     started = time.monotonic()
     found = run(plan, tell)
-    figures = [figure for name in names for figure in figures_of(name)]
+    figures = [figure for name in names for figure in figures_of(name, options.scale)]
     version = importlib.metadata.version("aether-framework")
     report = "\n\n".join(
         [

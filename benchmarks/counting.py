@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.machine import ROOT
 
 _STDLIB = sysconfig.get_path("stdlib")
+_GENERATED = "generated code (dataclasses and the like)"
 _OWN = str(ROOT) + "/"
 
 
@@ -58,6 +59,8 @@ def package_of(filename: str) -> str:
 
 def module_of(filename: str) -> str:
     """The module that a file of code is: `aether.engine.loop`."""
+    if filename == "<string>":
+        return _GENERATED
     if filename.startswith("<"):
         return filename
     for folder in (*_site_packages(filename), _OWN, _STDLIB + "/"):

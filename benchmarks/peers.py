@@ -2,6 +2,7 @@
 
 make bench-peers                                        # beside openai
 make bench-peers ARGS="--only openai,pydantic_ai,litellm,langchain_openai,openai_agents"
+make bench-peers ARGS="call chunk --rounds 9"           # some of the measures, more often
 make bench-peers ARGS=--upgrade                         # bring them to their newest versions first
 make bench-peers ARGS=--write                           # put the tables into docs/benchmarks.md
 
@@ -21,8 +22,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import machine, page
-from benchmarks.__main__ import add_options, circumstances, tell
+from benchmarks.__main__ import circumstances, tell
 from benchmarks.measures import COMPARED, figures_of
+from benchmarks.options import add_options, measures_told
 from benchmarks.running import ENVIRONMENT, Plan, interpreter, run
 from benchmarks.subjects import PEERS, SUBJECTS
 from benchmarks.table import notes, peers_table, ratios_table
@@ -39,6 +41,7 @@ TARGETS = {
 }
 """What Aether may take of what the reference takes, at most."""
 _VERSION = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
+_PIP_INSTALL = ("-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade")
 _READY = ".ready"
 
 
@@ -52,20 +55,33 @@ def installed(folder: Path, name: str, *, upgrade: bool) -> str | None:
     if requirement is None:
         return "it is none that is installed"
     tell(f"Installing {requirement} in an environment of its own ...")
-    venv.create(environment, with_pip=True, clear=not was_ready)
-    command = [interpreter(environment), "-m", "pip", "install", "-qq", "--upgrade", requirement]
+    if not was_ready:
+        venv.create(environment, with_pip=True, clear=True)
+    python = interpreter(environment)
+    before = version_in(python, name) if was_ready else ""
     pip = subprocess.run(  # noqa: S603 - an interpreter that was made here
-        command, capture_output=True, text=True, check=False
+        [python, *_PIP_INSTALL, requirement], capture_output=True, text=True, check=False
     )
+    said = pip.stderr.strip().splitlines()
     if pip.returncode:
-        why = (pip.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        why = (said or ["pip gave no reason"])[-1]
         if was_ready:
             tell(f"{name} stays at its version: {why}")
             return None
         shutil.rmtree(environment)
         return why
     (environment / _READY).touch()
+    if before:
+        tell(upgraded(before, version_in(python, name), said))
     return None
+
+
+def upgraded(before: str, after: str, said: Sequence[str]) -> str:
+    """What came of an upgrade that pip calls a success: it is one without an index, too."""
+    if before != after:
+        return f"{before} is now {after}"
+    why = f"; pip says: {said[0]}" if said else ""
+    return f"{after} stays: pip found no newer version, or no index to find one in{why}"
 
 
 def version_in(python: str, name: str) -> str:
@@ -99,20 +115,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make bench-peers", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("environments", type=Path, help="a folder with one for each library")
+    add_options(parser, COMPARED)
     parser.add_argument("--only", default=REFERENCE, help=f"of {','.join(PEERS)}")
-    parser.add_argument("--measures", default=",".join(COMPARED), help="with commas between")
     parser.add_argument("--upgrade", action="store_true", help="to the newest versions")
-    add_options(parser, rounds=5)
-    options = parser.parse_args()
-    names = [name for name in options.only.split(",") if name]
-    measures = options.measures.split(",")
+    parser.add_argument(  # the Makefile says where they are
+        "--environments", type=Path, required=True, help=argparse.SUPPRESS
+    )
+    options = parser.parse_intermixed_args()
+    names = list(dict.fromkeys(name for name in options.only.split(",") if name))
     if unknown := [name for name in names if name not in PEERS]:
         parser.error(f"no library is called {', '.join(unknown)}; there are {', '.join(PEERS)}")
-    if unknown := [name for name in measures if name not in COMPARED]:
-        parser.error(
-            f"not measured of others: {', '.join(unknown)}; there are {', '.join(COMPARED)}"
-        )
+    measures = measures_told(parser, options, COMPARED)
     folder = options.environments.absolute()
     pythons, missing = prepare(
         folder, names, lambda where, name: installed(where, name, upgrade=options.upgrade)
@@ -120,10 +133,10 @@ def main() -> None:
     machine.pin(options.cpu if options.cpu >= 0 else None)
     started = time.monotonic()
     found = run(Plan(pythons, measures, options.rounds, options.scale), tell)
-    figures = [figure for name in measures for figure in figures_of(name)]
+    figures = [figure for name in measures for figure in figures_of(name, options.scale)]
     versions = ", ".join(version_in(python, name) for name, python in pythons.items())
     parts = [
-        f"{circumstances('make bench-peers', sys.argv[2:])}\n{versions}",
+        f"{circumstances('make bench-peers', sys.argv[1:])}\n{versions}",
         peers_table(found, figures, TARGETS, reference=REFERENCE, is_raw=options.raw),
     ]
     if REFERENCE in pythons and len(names) > 1:

@@ -3,12 +3,13 @@
 make profile                       # a call
 make profile ARGS=stream           # or paced, tool
 make profile ARGS=cold             # the import and the first call, module by module
-make profile ARGS="call --subject floor --samples 3000 --top 60"
+make profile ARGS="call --subject floor --samples 3000 --top 60"    # of asyncio and json alone
 
 The times are samples: as often as the system's clock ticks in this process it is noted which
 functions are under way. That changes nothing of what is measured, but a share of 1 % is no more
 than a hint unless there are some thousand samples. The calls of functions are counted, in a run of
-their own: they are exact.
+their own: they are exact. What was made at run time, such as the methods of dataclasses, has no
+file; it stands together as generated code.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from time import monotonic, process_time
 from types import FrameType
 
 from benchmarks import machine
-from benchmarks.__main__ import last_cpu
 from benchmarks.contracts import Client
 from benchmarks.counting import Counted, counted, module_of, package_of
+from benchmarks.options import add_cpu, at_least_one
 from benchmarks.running import ENVIRONMENT, server
 from benchmarks.setting import Setting
 from benchmarks.subjects import SUBJECTS
 from benchmarks.table import markdown
 
+HERE = ("aether", "floor")
+"""Those that are in the environment of this command; each of the others has its own."""
 _EVERY_SECONDS = 0.001
 """Of processor time. The system looks at its own clock only, mostly each 4 ms."""
 _AT_MOST_SECONDS = 40.0
@@ -190,10 +193,14 @@ def main() -> None:
         prog="make profile", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", nargs="?", default="call", choices=[*_WHATS, "cold"])
-    parser.add_argument("--subject", default="aether", choices=SUBJECTS)
-    parser.add_argument("--samples", type=int, default=1000, help="how many; 1000 if not said")
-    parser.add_argument("--top", type=int, default=25, help="lines of a table; 25 if not said")
-    parser.add_argument("--cpu", type=int, default=last_cpu(), help="where all runs; -1: anywhere")
+    parser.add_argument("--subject", default="aether", choices=HERE)
+    parser.add_argument(
+        "--samples", type=at_least_one, default=1000, help="how many, from 1 on; 1000 if not said"
+    )
+    parser.add_argument(
+        "--top", type=at_least_one, default=25, help="lines of a table, from 1 on; 25 if not said"
+    )
+    add_cpu(parser)
     options = parser.parse_args()
     machine.pin(options.cpu if options.cpu >= 0 else None)
     os.environ.update(ENVIRONMENT)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from benchmarks.contracts import Client, Subject
+
+Times = Callable[[int], int]
+"""A count of what is done at a scale, from what is done at 1."""
+
+
+def scaled(scale: float, count: int) -> int:
+    """So many, scaled; one at least."""
+    return max(1, round(count * scale))
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,7 @@ class Setting:
 
     def times(self, count: int) -> int:
         """So many, scaled; one at least."""
-        return max(1, round(count * self.scale))
+        return scaled(self.scale, count)
 
     def url(self, behaviour: str = "") -> str:
         """The base URL at which the server does that; see `benchmarks.server`."""

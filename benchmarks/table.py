@@ -129,7 +129,8 @@ def notes(found: Sequence[Taken], *, scale: float = 1.0, is_raw: bool) -> str:
         default=usual,
     )
     lines.append(
-        f"- The reference took {usual:,.0f} µs as a rule and {slow / usual:.2f} times that at most"
+        f"- The fixed piece of Python took {usual:,.0f} µs as a rule and {slow / usual:.2f} times "
+        "that at most"
         + ("; times are as they were measured." if is_raw else "; times are scaled by it.")
     )
     if slow / usual >= SLOW:

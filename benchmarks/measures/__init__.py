@@ -1,13 +1,17 @@
-"""The measures: each a module with its `FIGURES` and an async function `measure`."""
+"""The measures: each a module with an async function `measure`, and with `FIGURES`, or `figures`.
+
+`figures` is a function, where titles say how much is done: it is told how counts are scaled.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple, cast
 
 from benchmarks.contracts import Figure, Values
-from benchmarks.setting import Setting
+from benchmarks.setting import Setting, scaled
 
 _EVERY = None
 
@@ -44,9 +48,11 @@ COMPARED = tuple(name for name, measure in MEASURES.items() if measure.subjects 
 """What is measured of other libraries, too."""
 
 
-def figures_of(name: str) -> tuple[Figure, ...]:
-    """The figures that a measure yields."""
+def figures_of(name: str, scale: float = 1.0) -> tuple[Figure, ...]:
+    """The figures that a measure yields, with titles that say what was done at this scale."""
     module = importlib.import_module(f"benchmarks.measures.{name}")
+    if hasattr(module, "figures"):
+        return cast("tuple[Figure, ...]", module.figures(partial(scaled, scale)))
     return cast("tuple[Figure, ...]", module.FIGURES)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from benchmarks.contracts import Figure, Values
 from benchmarks.measures import check
 from benchmarks.server import text_of
-from benchmarks.setting import Setting
+from benchmarks.setting import Setting, Times
 from benchmarks.timing import cpu_us
 
 CHUNKS = 1000
-FIGURES = (Figure("chunk", f"one chunk of a stream of {CHUNKS:,}", digits=1),)
+
+
+def figures(times: Times) -> tuple[Figure, ...]:
+    """What it yields."""
+    return (Figure("chunk", f"one chunk of a stream of {times(CHUNKS):,}", digits=1),)
 
 
 async def measure(setting: Setting) -> Values:

@@ -15,6 +15,8 @@ from benchmarks.server import marked_text_of
 from benchmarks.setting import Setting
 
 STREAMS, CHUNKS = 10_000, 50
+_OTHER_FILES = 100
+"""So many files a process may need beside its connections."""
 _AT_ONCE = 50
 """So many connections are asked for in a row, so that the system's queue of them is not full."""
 FIGURES = (
@@ -28,11 +30,10 @@ FIGURES = (
 async def measure(setting: Setting) -> Values:
     """How many came, how many of them wrong, and what one took."""
     streams = setting.times(STREAMS)
-    if (allowed := open_files(streams + 100)) < streams + 100:
+    if (allowed := open_files(streams + _OTHER_FILES)) < streams + _OTHER_FILES:
         raise CannotMeasureError(
             f"{streams:,} streams need a connection each, and a process may open no more than "
-            f"{allowed:,} files here (ulimit -Hn); --scale {max(0, allowed - 100) / STREAMS:.2f} "
-            "takes fewer"
+            f"{allowed:,} files here (ulimit -Hn){advice(allowed)}"
         )
     async with setting.client(f"chunks={CHUNKS},together={streams}") as client:
         heard: list[list[str]] = [[] for _ in range(streams)]
@@ -66,3 +67,9 @@ async def measure(setting: Setting) -> Values:
         "crowd_size": (size_of_all - before) / streams / 1024,
         "crowd_chunk": taken / (streams * CHUNKS) * 1e6,
     }
+
+
+def advice(allowed: int) -> str:
+    """The largest scale that so many files are enough for, if there is one."""
+    thousandths = (allowed - _OTHER_FILES) * 1000 // STREAMS
+    return f"; --scale {thousandths / 1000:g} takes fewer" if thousandths > 0 else ""

@@ -5,19 +5,22 @@ from __future__ import annotations
 from aether.events import EVENT_NAMES, Event
 from benchmarks.contracts import Figure, Values
 from benchmarks.counting import Counted, counted
-from benchmarks.setting import Setting
+from benchmarks.setting import Setting, Times
 from benchmarks.subjects.aether import client
 from benchmarks.timing import cpu_us
 
 CHUNKS = 1000
-FIGURES = (
-    Figure(
-        "events_unheard", f"built by a call and a stream of {CHUNKS:,}, no subscriber", "events"
-    ),
-    Figure("events_heard", "the same, with one", "events"),
-    Figure("events_call", "one call, a subscriber to each event"),
-    Figure("events_chunk", "one chunk, a subscriber to each event", digits=1),
-)
+
+
+def figures(times: Times) -> tuple[Figure, ...]:
+    """What it yields."""
+    built = f"built by a call and a stream of {times(CHUNKS):,}, no subscriber"
+    return (
+        Figure("events_unheard", built, "events"),
+        Figure("events_heard", "the same, with one", "events"),
+        Figure("events_call", "one call, a subscriber to each event"),
+        Figure("events_chunk", "one chunk, a subscriber to each event", digits=1),
+    )
 
 
 async def measure(setting: Setting) -> Values:

@@ -7,13 +7,18 @@ from time import process_time
 from benchmarks.contracts import Figure, Values
 from benchmarks.measures import check
 from benchmarks.server import text_of
-from benchmarks.setting import Setting
+from benchmarks.setting import Setting, Times
 
 CHUNKS = 100_000
-FIGURES = (
-    Figure("long", f"one chunk of a stream of {CHUNKS:,}", digits=1),
-    Figure("long_ratio", f"a stream of {2 * CHUNKS:,} to one of {CHUNKS:,}", "times", 2),
-)
+
+
+def figures(times: Times) -> tuple[Figure, ...]:
+    """What it yields."""
+    once = times(CHUNKS)
+    return (
+        Figure("long", f"one chunk of a stream of {once:,}", digits=1),
+        Figure("long_ratio", f"a stream of {2 * once:,} to one of {once:,}", "times", 2),
+    )
 
 
 async def measure(setting: Setting) -> Values:

@@ -7,12 +7,16 @@ from time import process_time
 
 from benchmarks.contracts import PROMPT, CannotMeasureError, Client, Figure, Values
 from benchmarks.machine import open_files
-from benchmarks.setting import Setting
+from benchmarks.setting import Setting, Times
 
 AT_ONCE, _EACH = 1000, 3
 _WAIT = 20
 """So many ms takes the server for an answer."""
-FIGURES = (Figure("many", f"one call, {AT_ONCE:,} in flight"),)
+
+
+def figures(times: Times) -> tuple[Figure, ...]:
+    """What it yields."""
+    return (Figure("many", f"one call, {times(AT_ONCE):,} in flight"),)
 
 
 async def measure(setting: Setting) -> Values:

@@ -1,4 +1,4 @@
-"""Memory over many calls: what a process keeps of each.
+"""Memory over many calls, every other one a short stream: what a process keeps of each.
 
 The first calls are not counted: a ledger of costs keeps the last 10,000 entries, and fills first.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 
-from benchmarks.contracts import Figure, Values
+from benchmarks.contracts import Client, Figure, Values
 from benchmarks.machine import resident
 from benchmarks.setting import Setting
 from benchmarks.timing import slope
@@ -16,7 +16,7 @@ BEFORE, PART, WHOLE = 12_000, 20_000, 100_000
 _POINTS, _LEAST = 20, 500
 """So often is memory read, but after so many calls at the earliest."""
 FIGURES = (
-    Figure("memory_calls", "while memory was read", "calls"),
+    Figure("memory_calls", "while memory was read, every other one a stream", "calls"),
     Figure("memory", "the same, memory kept for each call", "B", 1),
     Figure("memory_size", "the same, memory of the process in the end", "MB", 1),
 )
@@ -26,17 +26,20 @@ async def measure(setting: Setting) -> Values:
     """The slope of the line through the resident memory, as it is from time to time."""
     calls = setting.times(WHOLE if setting.is_whole else PART)
     async with setting.client() as client:
-        for _ in range(setting.times(BEFORE)):
-            await client.call()
+        await _ask(client, setting.times(BEFORE))
         points: list[tuple[float, float]] = []
         each = min(calls, max(_LEAST, calls // _POINTS))
         for done in range(0, calls + 1, each):
             gc.collect()
             points.append((done, resident()))
-            for _ in range(each):
-                await client.call()
+            await _ask(client, each)
     return {
         "memory_calls": calls,
         "memory": slope(points),
         "memory_size": points[-1][1] / 1e6,
     }
+
+
+async def _ask(client: Client, times: int) -> None:
+    for number in range(times):
+        await (client.stream(len) if number % 2 else client.call())

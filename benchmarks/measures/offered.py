@@ -5,21 +5,30 @@ from __future__ import annotations
 from aether import register_tool
 from benchmarks.contracts import PROMPT, Figure, Values, add
 from benchmarks.counting import counted
-from benchmarks.setting import Setting
+from benchmarks.setting import Setting, Times
 from benchmarks.subjects.aether import Client, client
 from benchmarks.timing import cpu_us
 
 ALL, OFFERED = 1000, 3
-FIGURES = (
-    Figure("offered_few", f"a call that offers {OFFERED} tools of {OFFERED}"),
-    Figure("offered_many", f"a call that offers {OFFERED} tools of {ALL:,}"),
-    Figure("offered_calls", f"functions called more, with {ALL:,} tools", "calls"),
-)
+
+
+def figures(times: Times) -> tuple[Figure, ...]:
+    """What it yields."""
+    registered = _registered(times)
+    return (
+        Figure("offered_few", f"a call that offers {OFFERED} tools of {OFFERED}"),
+        Figure("offered_many", f"a call that offers {OFFERED} tools of {registered:,}"),
+        Figure("offered_calls", f"functions called more, with {registered:,} tools", "calls"),
+    )
+
+
+def _registered(times: Times) -> int:
+    return OFFERED + times(ALL - OFFERED)
 
 
 async def measure(setting: Setting) -> Values:
     """The processor time before and after the others are registered, and what is called more."""
-    names = [f"add_{number}" for number in range(OFFERED + setting.times(ALL - OFFERED))]
+    names = [f"add_{number}" for number in range(_registered(setting.times))]
     times = setting.times(100)
     one: Client = client(setting.url("calls=0"))
 

@@ -9,16 +9,25 @@ from aether.config import ProviderConfig
 from aether.extensions.memory import InMemorySessionStore
 from benchmarks.contracts import KEY, MODEL, PROMPT, Figure, Values
 from benchmarks.server import TEXT
-from benchmarks.setting import Setting
+from benchmarks.setting import Setting, Times
 from benchmarks.timing import cpu_us
 
 SHORT, LONG = 10, 1000
-FIGURES = (
-    Figure("session_short", f"a turn of a session after {SHORT} messages"),
-    Figure("session_long", f"a turn of a session after {LONG:,} messages"),
-    Figure("session_added", "what a turn adds to the store", "messages"),
-    Figure("session_rewritten", "what a turn writes again", "messages"),
-)
+
+
+def figures(times: Times) -> tuple[Figure, ...]:
+    """What it yields."""
+    return (
+        Figure("session_short", f"a turn of a session after {SHORT} messages"),
+        Figure("session_long", f"a turn of a session after {_long(times):,} messages"),
+        Figure("session_added", "what a turn adds to the store", "messages"),
+        Figure("session_rewritten", "what a turn writes again", "messages"),
+    )
+
+
+def _long(times: Times) -> int:
+    """Questions and answers, so an even number."""
+    return max(SHORT, times(LONG) // 2 * 2)
 
 
 class CountingStore(InMemorySessionStore):
@@ -49,10 +58,7 @@ class CountingStore(InMemorySessionStore):
 async def measure(setting: Setting) -> Values:
     """The processor time of a turn, each in a session of that length, and what is stored for it."""
     values: Values = {}
-    for key, length in (
-        ("session_short", SHORT),
-        ("session_long", max(SHORT, setting.times(LONG))),
-    ):
+    for key, length in (("session_short", SHORT), ("session_long", _long(setting.times))):
         store = CountingStore()
         past = [Message("user", PROMPT), Message("assistant", TEXT)] * (length // 2)
         config = ProviderConfig("openai", model=MODEL, base_url=setting.url(), api_key=KEY)

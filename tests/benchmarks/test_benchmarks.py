@@ -5,26 +5,31 @@ No time is judged here. The other libraries are in `make bench-peers` alone.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aether.registry import Registry
-from benchmarks import server, timing
+from benchmarks import __main__ as bench
+from benchmarks import peers, profiling, server, timing
 from benchmarks.contracts import Figure
 from benchmarks.counting import counted, module_of, package_of
 from benchmarks.measures import COMPARED, MEASURES, figures_of
+from benchmarks.measures.crowd import STREAMS, advice
+from benchmarks.options import add_options, measures_told, usable_cpus
 from benchmarks.page import PAGE, put_into
-from benchmarks.peers import TARGETS, prepare
+from benchmarks.peers import TARGETS, prepare, upgraded
 from benchmarks.profiling import profile
 from benchmarks.running import Plan, Taken
 from benchmarks.setting import Setting
-from benchmarks.subjects import PEERS, SUBJECTS
+from benchmarks.subjects import PEERS, SUBJECTS, floor
 from benchmarks.table import bench_table, notes, peers_table, ratios_table
 from benchmarks.worker import taken
 
@@ -138,6 +143,10 @@ class TestCounting:
         assert module_of(asyncio.__file__) == "asyncio"
         assert package_of("/x/site-packages/yarl/__init__.py") == "yarl"
 
+    def test_code_without_a_file_is_told_as_generated(self) -> None:
+        assert module_of("<string>").startswith("generated code")
+        assert package_of("<string>") == module_of("<string>")
+
 
 async def test_a_profile_names_what_was_called(origin: str) -> None:
     report = await profile(Setting("aether", origin), "call", 1, 500)
@@ -158,6 +167,129 @@ class TestPlan:
         )
         assert list(pythons) == ["aether", "litellm", "floor"]
         assert missing == {"openai": "no index"}
+
+
+def told(*arguments: str) -> list[str]:
+    """The measures that a command takes which is told this."""
+    parser = argparse.ArgumentParser()
+    add_options(parser, ["call", "chunk"])
+    return measures_told(parser, parser.parse_intermixed_args(arguments), ["call", "chunk"])
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--rounds", "0"], "from 1 on"),
+            (["--rounds", "-1"], "from 1 on"),
+            (["--rounds", "often"], "from 1 on"),
+            (["--scale", "0"], "above 0"),
+            (["--scale", "-1"], "above 0"),
+            (["--scale", "nan"], "above 0"),
+            (["--scale", "inf"], "above 0"),
+            (["--cpu", "99999"], "-1 for anywhere"),
+            (["--cpu", "-2"], "-1 for anywhere"),
+            (["coll"], "there are call, chunk"),
+            (["call", "--write"], "with some measures"),
+            (["--scale", "0.5", "--write"], "with --scale 0.5"),
+            (["--raw", "--write"], "with --raw"),
+        ],
+    )
+    def test_what_is_not_allowed_ends_with_what_is(
+        self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as ended:
+            told(*arguments)
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+
+    def test_measures_are_told_anywhere_and_each_is_taken_once(self) -> None:
+        assert told() == told("--write") == ["call", "chunk"]
+        assert told("chunk", "chunk") == ["chunk"]
+        assert told("chunk", "--rounds", "9", "call") == ["chunk", "call"]
+
+    def test_a_cpu_is_one_that_may_be_used_or_any(self) -> None:
+        for number in (-1, *usable_cpus()):
+            told("--cpu", str(number))
+
+    @pytest.mark.parametrize("option", ["--samples", "--top"])
+    def test_a_profile_has_samples_and_lines(
+        self, option: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["profile", option, "0"])
+        with pytest.raises(SystemExit) as ended:
+            profiling.main()
+        assert ended.value.code == 2
+
+    def test_a_profile_is_of_what_is_installed_beside_it(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["profile", "--subject", "openai"])
+        with pytest.raises(SystemExit):
+            profiling.main()
+        assert "'aether', 'floor'" in capsys.readouterr().err
+
+    def test_help_names_nothing_that_the_makefile_says(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(sys, "argv", ["peers", "--environments=there", "--help"])
+        with pytest.raises(SystemExit) as ended:
+            peers.main()
+        assert ended.value.code == 0
+        assert "environments=" not in (printed := capsys.readouterr().out)
+        assert "ENVIRONMENTS" not in printed
+
+    def test_the_command_stands_beside_the_table_as_it_was_told(self) -> None:
+        said = bench.circumstances(
+            "make bench-peers", ["--environments=/there", "--only", "litellm", "--write"]
+        )
+        assert said.endswith('`make bench-peers ARGS="--only litellm"`')
+
+
+class TestUpgrade:
+    def test_one_that_changes_a_version_says_both(self) -> None:
+        assert upgraded("openai 1.0", "openai 1.1", []) == "openai 1.0 is now openai 1.1"
+
+    def test_one_that_changes_nothing_says_so_and_what_pip_says(self) -> None:
+        said = upgraded("openai 1.0", "openai 1.0", ["WARNING: no route"])
+        assert said.startswith("openai 1.0 stays")
+        assert said.endswith("pip says: WARNING: no route")
+
+
+@pytest.mark.parametrize("allowed", [110, 256, 1024, 4096])
+def test_the_scale_that_a_crowd_is_advised_needs_no_more_files_than_there_are(allowed: int) -> None:
+    scale = float(advice(allowed).split()[2])
+    assert 0 < Setting("aether", "", scale).times(STREAMS) + 100 <= allowed
+
+
+def test_a_crowd_for_which_there_are_no_files_is_advised_nothing() -> None:
+    assert not advice(100)
+
+
+async def test_every_other_call_in_memory_is_a_stream(
+    origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    for name in ("call", "stream"):
+        before = getattr(floor.Client, name)
+
+        def noting(*given: Any, name: str = name, before: Any = before) -> Any:
+            done.append(name)
+            return before(*given)
+
+        monkeypatch.setattr(floor.Client, name, noting)
+    await taken("memory", Setting("floor", origin, SCALE))
+    assert done[:4] == ["call", "stream"] * 2
+    assert done.count("call") == done.count("stream")
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_title_says_what_was_done_at_a_scale(name: str) -> None:
+    titles = [figure.title for figure in figures_of(name, SCALE)]
+    assert not any("000" in title for title in titles)
+    assert any("000" in figure.title for figure in figures_of(name)) == (
+        name in ("chunk", "many", "session", "offered", "events", "long")
+    )
 
 
 def cells(line: str) -> list[str]:
