@@ -245,7 +245,7 @@ async def test_the_deadline_may_come_in_the_middle_of_a_batch(
     read: list[str] = []
 
     async def read_all(client: Aether) -> None:
-        async for text in client.stream_text("Hi"):
+        async for text in client.stream_text("Hi", timeout=5.0):
             read.append(text)
             now[0] += slow == "reader" and 5.0
 
