@@ -9,10 +9,11 @@ import copy
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
 from aether.llm.messages import MAX_JSON_PARTS, has_too_many_parts
 
@@ -83,14 +84,31 @@ class ArgumentValidator:
             validated = self._adapter.validate_python(arguments)
         except ValidationError as error:
             raise ValueError(self._explain(error)) from None
+        name = self._counted(arguments, validated)
+        if name is None:
+            return validated
+        with suppress(ValueError):
+            validated = self._validate_as_json(arguments)
+            if self._counted(arguments, validated) is None:
+                return validated
+        raise ValueError(f"{name}: has a boolean where a number is expected")
+
+    def _validate_as_json(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a union's members pydantic takes the one that fits exactly, and in Python no list is
+        exactly a tuple or a set: there a member that counts booleans may come before one that fits.
+        """
+        return self._adapter.validate_json(to_json(arguments, inf_nan_mode="constants"))
+
+    def _counted(self, arguments: Mapping[str, Any], validated: Mapping[str, Any]) -> str | None:
+        """The first argument in which a boolean was taken for a number."""
         for name, value in arguments.items():
             if not isinstance(value, (bool, list, dict)):
                 continue
             schema = self._properties.get(name, self._others)
             match = _match(value, schema, self._definitions)
             if match == _MISPLACED or (match < _FITS and _is_counted(value, validated[name])):
-                raise ValueError(f"{name}: has a boolean where a number is expected")
-        return validated
+                return name
+        return None
 
     def _explain(self, error: ValidationError) -> str:
         problems = error.errors(include_url=False, include_context=False)

@@ -39,6 +39,16 @@ class Span:
     end: float = 0.0
 
 
+@dataclasses.dataclass
+class Listed:
+    rows: list[list[int]]
+
+
+@dataclasses.dataclass
+class Paired:
+    rows: list[tuple[int, bool]]
+
+
 class Options(TypedDict):
     limit: int
 
@@ -99,6 +109,9 @@ def refuse(annotation: Any, value: Any) -> str:
         (Span, {"start": 1, "end": 2}, Span(1, 2.0)),
         (Options, {"limit": "3"}, {"limit": 3}),
         (list[int] | list[bool], [True], [True]),
+        (list[float] | tuple[Literal[1], bool], [1, False], (1, False)),
+        (Listed | Paired, {"rows": [[0, False]]}, Paired([(0, False)])),
+        (Listed | Paired, {"rows": [[0, 1]]}, Listed([[0, 1]])),
         (Literal[True, "a"], True, True),
     ],
     ids=str,
@@ -173,7 +186,9 @@ def test_what_is_not_of_the_type_is_refused(annotation: Any, sent: Any) -> None:
         (list[Literal[0, "a"]], [False]),
         (Mixed, True),
         (dict[str, int] | dict[str, bool], {"a": True, "b": 2}),
-        (list[float] | tuple[Literal[1], bool], [1, False]),
+        (list[float] | tuple[Literal[2], bool], [1, False]),
+        (Literal[1, 2] | bool, True),  # pydantic takes `True` for the 1
+        (Listed | Paired, {"rows": [[True, 0]]}),
     ],
     ids=str,
 )
