@@ -32,7 +32,7 @@ from tests.faults.loop_steps import LONGEST_STEP, Steps, elsewhere, measured_ste
 
 MIB = 1024 * 1024
 STREAM = {"content-type": "text/event-stream"}
-TRIES = 5
+TRIES = 8
 """One step may have met with what a test cannot help; one that is long is long each time."""
 
 DENSE = {

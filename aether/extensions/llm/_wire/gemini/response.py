@@ -250,7 +250,7 @@ class Answer:
         self._kept.add(part)
         check_number(self.calls, "calls", source)
         self.calls.append(made)
-        written = to_json(arguments).decode()
+        written = made.invalid_arguments or to_json(arguments).decode()
         return StreamChunk(
             tool_call=ToolCallDelta(len(self.calls) - 1, made.id, made.name, written)
         )
