@@ -12,7 +12,7 @@ import pytest
 
 from aether import Aether
 from aether.engine.context import RunContext
-from aether.errors import DeadlineExceededError, ProtocolError
+from aether.errors import DeadlineExceededError, ProtocolError, ServerError
 from aether.events import STREAM_CHUNK
 from aether.extensions.llm.budget import BudgetProvider
 from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
@@ -308,3 +308,27 @@ async def test_what_came_before_a_bad_event_of_the_same_read_is_handed_out(
     assert caught.value.partial.text == "ab"
     assert transport.open_streams == 0
     assert len(transport.calls) == 1
+
+
+async def test_what_was_shown_before_a_retry_is_shown_once_although_it_comes_with_more() -> None:
+    first, second, third = StreamChunk(), StreamChunk(), StreamChunk()
+    attempts: list[list[Batch | ServerError]] = [
+        [[first, second], ServerError("no")],
+        [[StreamChunk(), StreamChunk(), third, *deltas("42")]],
+    ]
+
+    class Failing(Scripted):
+        def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
+            return ChunkStream(self._batches())
+
+        async def _batches(self) -> AsyncGenerator[Batch, None]:
+            for batch in attempts.pop(0):
+                if isinstance(batch, ServerError):
+                    raise batch
+                yield batch
+
+    retrying = RetryingProvider(Failing(), base_delay=0)
+    chunks = [chunk async for chunk in retrying.stream(a_request())]
+    empty = [chunk for chunk in chunks if not chunk.has_content and not chunk.is_final]
+    assert [*map(id, empty)] == [*map(id, (first, second, third))]
+    assert "".join(chunk.text for chunk in chunks) == "42"

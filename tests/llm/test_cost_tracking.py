@@ -1232,6 +1232,19 @@ class TestPrices:
         assert threading.current_thread().name not in prices.threads
         assert usage.total_cost_usd == 600.0
 
+    async def test_what_is_priced_in_the_background_does_not_hold_up_the_end_of_the_program(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_tally, "UNPRICED_KEPT", 100)
+        started: list[threading.Thread] = []
+
+        def note(thread: threading.Thread) -> None:
+            started.append(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", note)
+        add_many(Usage(prices=Prices()), 100)
+        assert [thread.daemon for thread in started] == [True]
+
     async def test_prices_that_fail_to_load_lose_nothing(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

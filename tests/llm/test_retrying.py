@@ -8,6 +8,7 @@ import math
 import random
 import ssl
 import statistics
+import sys
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ from aether.errors import (
 from aether.extensions.llm._pacing import Pace
 from aether.extensions.llm.retrying import RetryingProvider
 from aether.llm.contracts import CallContext, LLMRequest, LLMResponse, Message, StreamChunk
-from aether.llm.deadline import Deadline
+from aether.llm.deadline import Deadline, deadline_after
 from tests.llm.scripted import (
     MODEL,
     Clock,
@@ -307,6 +308,13 @@ class TestWaiting:
         assert error.retry_after == 30.0
         assert (provider.calls, clock.sleeps) == (1, [])
 
+    async def test_a_retry_after_that_ends_with_the_deadline_is_raised_at_once(self) -> None:
+        clock, provider = Clock(), Scripted(RateLimitError("no", retry_after=20.0))
+        context = CallContext(deadline=clock.now + 20)
+        error = await outcome(clock, retrying(provider, clock), context=context)
+        assert isinstance(error, RateLimitError)
+        assert (provider.calls, clock.sleeps) == (1, [])
+
     async def test_no_retry_starts_after_the_deadline(self) -> None:
         clock, provider = Clock(), Scripted(ServerError("no"))
         context = CallContext(deadline=clock.now + 0.75)
@@ -356,6 +364,12 @@ class TestDeadline:
         ) as caught:
             deadline.check()
         assert caught.value.kind == "deadline"
+
+    def test_any_number_of_seconds_will_do(self) -> None:
+        longest = sys.float_info.max
+        assert deadline_after(longest, clock=lambda: 1.0) == 1.0 + longest
+        assert deadline_after(0.5, clock=lambda: 1.0) == 1.5
+        assert deadline_after(None) is None
 
     async def test_without_one_nothing_is_limited(self) -> None:
         def no_limit(seconds: float) -> asyncio.Timeout:

@@ -133,7 +133,14 @@ def test_it_agrees_with_the_standards_algorithm(stream: bytes) -> None:
 
 
 @pytest.mark.row("S6")
-@pytest.mark.parametrize("stream", [b"data: \xff\n\n", b"data: a\ndata: \xe2\x82\n\n"])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: \xff\n\n",
+        b"data: a\ndata: \xe2\x82\n\n",
+        b"event: a\ndata: 1\n\nevent: b\ndata: \xff\n\n",
+    ],
+)
 def test_data_that_is_not_utf8_is_a_protocol_error(stream: bytes) -> None:
     with pytest.raises(ProtocolError, match="UTF-8"):
         decode(stream)
@@ -161,6 +168,12 @@ def test_an_event_of_just_the_limit_is_read(line: bytes) -> None:
 
 def test_a_name_that_is_not_utf8_spoils_no_data() -> None:
     assert decode(b"event: a\xffb\ndata: 1\n\n") == [("a\ufffdb", b"1")]
+    assert decode(b"event: a\xffb\ndata: 1\ndata: 2\n\n") == [("a\ufffdb", b"1\n2")]
+
+
+def test_events_of_one_line_and_of_more_are_read_in_their_order() -> None:
+    stream = b"event: a\ndata: 1\n\nevent: b\ndata: 2\ndata: 3\n\nevent: c\ndata: 4\n\n"
+    assert decode(stream) == [("a", b"1"), ("b", b"2\n3"), ("c", b"4")]
 
 
 def test_many_events_may_be_larger_together() -> None:
