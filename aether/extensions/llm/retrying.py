@@ -142,23 +142,22 @@ class RetryingProvider(ProviderWrapper):
             try:
                 async with open_batches(self.inner, call.request) as batches:
                     async for batch in call.deadline.iterate(batches):
-                        skipped = 0
                         for last in batch:
                             if last.text:
                                 pieces.append(last.text)
                             else:
                                 beside += written_beside_text(last)
-                            if begun or last.has_content or last.is_final:
-                                begun = True
-                            elif skipped < repeated:
-                                skipped += 1
-                            else:
-                                shown += 1
-                        repeated -= skipped
+                        if not begun:
+                            empty = _before_content(batch)
+                            begun = empty < len(batch)
+                            skipped = min(empty, repeated)
+                            repeated -= skipped
+                            shown += empty - skipped
+                            batch = batch[skipped:]  # noqa: PLW2901 - what is left of it
                         if last is not None and last.response is not None:
                             batch[-1] = call.told_in_chunk(last, last.response)
-                        if skipped < len(batch):
-                            yield batch[skipped:] if skipped else batch
+                        if batch:
+                            yield batch
                 self._check_ended(call, last)
             except BaseException as error:
                 answer = last if isinstance(last, StreamChunk) and last.is_final else None
@@ -388,6 +387,14 @@ class _Call:
         """The final chunk, with its response, that the caller gets."""
         told = self.told_of_attempts(response)
         return chunk if told is response else dataclasses.replace(chunk, response=told)
+
+
+def _before_content(batch: Batch) -> int:
+    """How many chunks stand before the first that has content, or is final."""
+    for count, chunk in enumerate(batch):
+        if chunk.has_content or chunk.is_final:
+            return count
+    return len(batch)
 
 
 def _note(error: AetherError, note: str) -> None:

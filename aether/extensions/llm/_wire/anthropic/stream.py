@@ -17,6 +17,7 @@ from aether.extensions.llm._wire.anthropic.response import Answer, checked_block
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.large_json import ReadDocument
 from aether.extensions.llm._wire.reading import check_number, expect
+from aether.extensions.llm._wire.repetition import Repetition
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
 
 __all__ = ["MessagesAssembly"]
@@ -92,8 +93,9 @@ class MessagesAssembly:
         self._open: dict[int, _Block] = {}
         self._latest = 0  # the index of the block that was begun last
         self._written: dict[str, int] = {}  # which block of each kind was written to last
-        self._text_block: tuple[int, _Block] | None = None
-        """The block whose text came last, with its index, until another one is begun."""
+        self._text_block: tuple[int, _Block, Repetition] | None = None
+        """The block whose text came last, with its index, until another one is begun; and what
+        reads the events that bring more of it."""
         self._calls = 0
         self._usage: dict[str, Any] = {}
         self._model: str | None = None
@@ -121,6 +123,11 @@ class MessagesAssembly:
         """The chunks that an event holds: text, reasoning, pieces of calls; often none."""
         if self.ended or not data or data == FOREIGN_END_MARK:
             return ()
+        if self._text_block is not None:
+            _, block, repetition = self._text_block
+            if repetition.is_known and (text := repetition.read(data)):
+                block.pieces.append(text)
+                return (StreamChunk(text),)
         source = self._source
         try:
             event = data.value if type(data) is ReadDocument else from_json(data)
@@ -131,9 +138,10 @@ class MessagesAssembly:
                 ProtocolError, f"An event in the stream of {source.provider} is not JSON."
             ) from error
         if self._text_block is not None:
-            index, block = self._text_block
-            text = _more_text(event, index)
-            if text:
+            index, block, repetition = self._text_block
+            if text := _more_text(event, index):
+                if repetition.is_sought:
+                    repetition.show(data, text)
                 block.pieces.append(text)
                 return (StreamChunk(text),)
         return self._add(expect(event, dict, "event", source), name)
@@ -240,7 +248,7 @@ class MessagesAssembly:
             if block.kind == name:
                 chunks = self._write(block, piece)
                 if chunks and name == "text":
-                    self._text_block = index, block
+                    self._text_block = index, block, Repetition(b'"text"')
                 return chunks
             if block.kind in _WRITTEN:
                 raise source.error(

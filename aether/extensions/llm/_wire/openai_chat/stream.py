@@ -34,6 +34,7 @@ from aether.extensions.llm._wire.openai_chat.response import (
 )
 from aether.extensions.llm._wire.openai_chat.usage import find_usage
 from aether.extensions.llm._wire.reading import check_number, expect
+from aether.extensions.llm._wire.repetition import Repetition
 from aether.extensions.llm._wire.thinking import ThinkingSplitter
 from aether.llm.content import ImagePart
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
@@ -131,6 +132,7 @@ class ChatAssembly:
         self._warned = False
         self._is_plain = False
         """Whether a text that comes alone has only to be handed out."""
+        self._repetition = Repetition(b'"content"')
 
     @property
     def finished(self) -> bool:
@@ -154,6 +156,11 @@ class ChatAssembly:
         """The chunks that an event holds: text, reasoning, pieces of calls; often none."""
         if self.ended or not data:
             return ()
+        is_plain = self._is_plain and name != "error"
+        repetition = self._repetition
+        if is_plain and repetition.is_known and (text := repetition.read(data)):
+            self._text.append(text)
+            return (StreamChunk(text),)
         source = self._source
         try:
             chunk = data.value if type(data) is ReadDocument else from_json(data)
@@ -164,7 +171,9 @@ class ChatAssembly:
             raise source.error(
                 ProtocolError, f"An event in the stream of {source.provider} is not JSON."
             ) from error
-        if self._is_plain and name != "error" and (text := _only_text(chunk)):
+        if is_plain and (text := _only_text(chunk)):
+            if repetition.is_sought:
+                repetition.show(data, text)
             self._text.append(text)
             return (StreamChunk(text),)
         chunks = self._add(expect(chunk, dict, "chunk", source), name)
