@@ -276,7 +276,7 @@ class Aether:
 
         run = self.prepare(prompt, {**options, "output": output})
         stack, _ = self._route(options.get("model"))
-        turns = run.context.max_tool_iterations if run.context.tools else 1
+        turns = run.context.most_turns() if run.context.tools else 1
         if output is not None:
             turns += run.context.output_retries
         return await estimate_calls(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from aether import config
 from aether.engine.payloads import payload_of
 from aether.errors import DeadlineExceededError
 from aether.events import Event, EventBus
@@ -37,8 +38,8 @@ class RunContext:
     events: EventBus
     tools: Mapping[str, Tool] = field(default_factory=dict)
     middleware: Sequence[ToolMiddleware] = ()
-    parallel_tools: bool = True
-    max_tool_iterations: int = 10
+    parallel_tools: bool | None = None
+    max_tool_iterations: int | None = None
     output: OutputType | None = None
     output_retries: int = 2
     """How often the model is asked again for an answer of that type."""
@@ -112,6 +113,16 @@ class RunContext:
             return response
         message = response.message.model_copy(update={"untrusted": True})
         return response.model_copy(update={"message": message})
+
+    def runs_in_parallel(self) -> bool:
+        """Whether the calls of one turn run side by side. The environment is asked when needed."""
+        return config.parallel_tools() if self.parallel_tools is None else self.parallel_tools
+
+    def most_turns(self) -> int:
+        """How many turns with tool calls there may be. The environment is asked when needed."""
+        if self.max_tool_iterations is None:
+            self.max_tool_iterations = config.max_tool_iterations()
+        return self.max_tool_iterations
 
     def scope(self, *, after_untrusted: bool) -> Scope:
         """What code inside a tool call of this run may know of it."""

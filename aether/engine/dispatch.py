@@ -51,7 +51,7 @@ async def dispatch_calls(
         after_untrusted=response.message.untrusted,
     )
     invocations = [_invocation(call, run, provenance) for call in calls]
-    if run.parallel_tools:
+    if run.runs_in_parallel():
         return await _gather(invocations, run, turn)
     results: list[ToolResult] = []
     for invocation in invocations:

@@ -25,7 +25,7 @@ async def run_loop(
 ) -> tuple[LLMResponse, LLMRequest]:
     """The final response, and the request it answers, whose messages are the transcript so far.
 
-    Raises `ToolLoopError` when the model still calls tools after `run.max_tool_iterations` turns,
+    Raises `ToolLoopError` when the model still calls tools after `run.most_turns()` turns,
     `OutputError` when it still gives no answer of the type that the run asks for after
     `run.output_retries` further tries, and `ProtocolError` for an answer without text whose tool
     calls were lost.
@@ -66,7 +66,7 @@ class Progress:
         """The request that tells the model the results, if the run has turns left."""
         request = _continued(request, response.message, *(result.message for result in results))
         self._tool_turns += 1
-        if self._tool_turns >= self._run.max_tool_iterations:
+        if self._tool_turns >= self._run.most_turns():
             raise too_many_turns(request, self._run)
         self.turn += 1
         return request
@@ -126,7 +126,7 @@ _ENDED: Mapping[FinishReason | None, str] = {
 def too_many_turns(request: LLMRequest, run: RunContext) -> ToolLoopError:
     """The error of a run that has no turns left."""
     return ToolLoopError(
-        f"The model still calls tools after {run.max_tool_iterations} turns. Raise "
+        f"The model still calls tools after {run.most_turns()} turns. Raise "
         "max_tool_iterations (or AETHER_MAX_TOOL_ITERATIONS), or continue from error.messages.",
         messages=request.messages,
         usage=run.usage,

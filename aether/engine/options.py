@@ -172,9 +172,9 @@ def build_run(
     if parallel is not None and not isinstance(parallel, bool):
         raise TypeError(f"parallel_tools is True or False, not {parallel!r}")
     iterations = options.get("max_tool_iterations")
-    if iterations is None:
-        iterations = config.max_tool_iterations()
-    elif isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+    if iterations is not None and (
+        isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1
+    ):
         raise InputError(f"max_tool_iterations must be at least 1, not {iterations!r}.")
     retries = options.get("output_retries")
     if retries is None:
@@ -191,7 +191,7 @@ def build_run(
         events=events,
         tools=_tools(options.get("tools"), registry),
         middleware=middleware,
-        parallel_tools=config.parallel_tools() if parallel is None else parallel,
+        parallel_tools=parallel,
         max_tool_iterations=iterations,
         output=_output(options.get("output")),
         output_retries=retries,

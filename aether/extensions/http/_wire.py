@@ -100,7 +100,12 @@ def closed_meanwhile(error: Exception, host: str) -> AetherError:
 
 def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Names in lower case, repeated ones joined."""
-    flat: dict[str, str] = {}
+    headers = [*headers]
+    names, values = zip(*headers, strict=True) if headers else ((), ())
+    flat: dict[str, str] = dict(zip(map(str.lower, names), values, strict=True))
+    if len(flat) == len(headers) and "".join(values).isascii():
+        return flat
+    flat = {}
     for name, value in headers:
         lower = name.lower()
         text = value if value.isascii() else _readable(value)
