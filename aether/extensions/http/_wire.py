@@ -100,8 +100,13 @@ def closed_meanwhile(error: Exception, host: str) -> AetherError:
 
 def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Names in lower case, repeated ones joined."""
-    flat: dict[str, str] = {}
-    for name, value in headers:
+    pairs = list(headers)
+    given = dict(pairs)
+    flat = dict(zip(map(str.lower, given), given.values(), strict=True))
+    if len(flat) == len(pairs) and all(map(str.isascii, flat.values())):
+        return flat
+    flat = {}
+    for name, value in pairs:
         lower = name.lower()
         text = value if value.isascii() else _readable(value)
         flat[lower] = f"{flat[lower]}, {text}" if lower in flat else text
