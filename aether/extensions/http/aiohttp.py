@@ -34,6 +34,7 @@ from aether.extensions.http._wire import (
     not_requestable,
     read_body,
     reason_of,
+    too_long,
 )
 from aether.http.bodies import read_error_body
 from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeout
@@ -73,6 +74,10 @@ class AiohttpTransport:
         async with exchange:
             if exchange.status >= 400:
                 content = await read_error_body(exchange.chunks())
+            elif exchange.has_whole_body:
+                content = exchange.rest()
+                if len(content) > max_bytes:
+                    raise too_long(exchange.host, max_bytes)
             else:
                 pieces = exchange.chunks()
                 content = await read_body(pieces, max_bytes=max_bytes, host=exchange.host)
@@ -164,6 +169,17 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             self._line.abort()
             self._answer.close()
         await self._leave()
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the body has come, and as it is: most answers come so, with their head."""
+        content = self._answer.content
+        coded = "content-encoding" in self.headers
+        return content.is_eof() and content.exception() is None and not coded
+
+    def rest(self) -> bytes:
+        """What is left of a body that has come."""
+        return self._answer.content.read_nowait()
 
     def chunks(self) -> AsyncIterator[bytes]:
         return decoded(self, self.headers)
