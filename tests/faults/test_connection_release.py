@@ -153,8 +153,9 @@ async def test_a_reference_to_a_stream_that_failed_keeps_nothing_open(
 @pytest.mark.row("N5", "N9")
 @each_transport
 @pytest.mark.parametrize("turns", range(1, 12))
+@pytest.mark.parametrize("body", [None, b"{}"])
 async def test_a_call_cancelled_while_it_closes_kept_connections_leaves_none_open(
-    transport: str, turns: int, aftermath: Aftermath
+    transport: str, turns: int, body: bytes | None, aftermath: Aftermath
 ) -> None:
     """The server has closed them all: whoever asks next replaces them."""
     gate, over, begun = asyncio.Event(), asyncio.Event(), 0
@@ -172,7 +173,9 @@ async def test_a_call_cancelled_while_it_closes_kept_connections_leaves_none_ope
     async with closing(made), RawServer(script) as server:
 
         async def post() -> None:
-            await made.request("POST", server.url, headers={}, timeout=Timeout(read=5), max_bytes=9)
+            await made.request(
+                "POST", server.url, headers={}, body=body, timeout=Timeout(read=5), max_bytes=9
+            )
 
         many = [asyncio.create_task(post()) for _ in range(8)]
         await eventually(lambda: begun == len(many))
@@ -192,7 +195,7 @@ async def test_a_call_cancelled_while_it_closes_kept_connections_leaves_none_ope
 
 
 def held_by(transport: Any) -> list[Any]:
-    """The connections that httpx2 has kept, by their public name; aiohttp's protocols."""
+    """The connections that httpx2 has kept, by their public name; aiohttp's protocols or lines."""
     loop = asyncio.get_running_loop()
     if isinstance(transport, HttpxTransport):
         client: Any = transport._clients._kept[loop][0]
@@ -201,4 +204,7 @@ def held_by(transport: Any) -> list[Any]:
         assert isinstance(client._transport._pool._close_connections, functools.partial)
         return connections
     session: Any = transport._sessions._kept[loop][0]
-    return [protocol for kept in session._connector._conns.values() for protocol, _ in kept]
+    protocols = [protocol for kept in session._connector._conns.values() for protocol, _ in kept]
+    lines = [line for kept in session._idle._lines.values() for line in kept]
+    assert len(protocols) + len(lines) == 8
+    return [*protocols, *lines]

@@ -550,3 +550,130 @@ async def test_an_answer_that_nobody_asked_for_is_not_the_next_ones(
         await asyncio.sleep(0.005)  # until the loop has read it
         assert (await get(transport, server.url)).body == b"hello"
         assert server.accepted == 2
+
+
+NO_LENGTH = b"HTTP/1.1 200 OK\r\n\r\nhello"
+
+
+async def post(transport: Transport, url: str, size: int = 2) -> bytes:
+    options: Any = {"headers": {}, "timeout": PATIENCE, "max_bytes": MEGABYTE}
+    return (await transport.request("POST", url, body=b"x" * size, **options)).body
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+async def test_a_body_that_names_no_end_has_none_in_a_reset(
+    size: int, make_transport: Callable[[], Transport]
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(NO_LENGTH)
+        await asyncio.sleep(0.005)  # until it was read
+        connection.reset()
+
+    async with opened(make_transport()) as transport, RawServer(script) as server:
+        with pytest.raises(ProviderConnectionError) as raised:
+            await post(transport, server.url, size)
+    assert raised.value.kind == "reset"
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+async def test_a_body_that_names_no_end_has_none_where_the_transport_is_closed(
+    size: int, make_transport: Callable[[], Transport]
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(NO_LENGTH)
+        await connection.wait_closed_by_peer()
+
+    async with RawServer(script) as server:
+        transport = make_transport()
+        call = asyncio.ensure_future(post(transport, server.url, size))
+        await asyncio.sleep(0.01)
+        await transport.aclose()
+        with pytest.raises((ProviderConnectionError, ClientClosedError)):
+            await asyncio.wait_for(call, 5)
+
+
+@pytest.mark.parametrize("cut", [len(OK), 5, 1, 0])
+async def test_an_answer_that_came_right_behind_another_is_not_the_next_ones(cut: int) -> None:
+    """In one piece with it, or with the end of its body."""
+
+    async def script(connection: Connection) -> None:
+        while await connection.read_request():
+            if server.accepted == 1:
+                await connection.write(OK[: len(OK) - cut])
+                await asyncio.sleep(0.002)
+                await connection.write(OK[len(OK) - cut :] + OK.replace(b"hello", b"wrong"))
+            else:
+                await connection.write(OK)
+
+    async with opened(AiohttpTransport()) as transport, RawServer(script) as server:
+        assert await post(transport, server.url) == b"hello"
+        await asyncio.sleep(0.005)  # until the loop has read it all
+        assert await post(transport, server.url) == b"hello"
+        assert server.accepted == 2
+
+
+async def test_small_and_large_requests_go_out_on_the_same_connection() -> None:
+    requests: list[bytes] = []
+    async with opened(AiohttpTransport()) as transport, RawServer(always(OK, requests)) as server:
+        for size in (2, 100_000, 100_000, 0, 2, 2, 100_000, 2):
+            assert await post(transport, server.url, size) == b"hello"
+        assert (await get(transport, server.url)).body == b"hello"
+        assert server.accepted == 1
+
+
+@pytest.mark.parametrize("looks", [False, True])
+async def test_a_connection_that_nobody_used_for_a_while_is_closed_and_not_used(
+    looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(AiohttpTransport()) as transport, RawServer(always(OK)) as server:
+        await post(transport, server.url)
+        later(14, monkeypatch)
+        await post(transport, server.url)
+        assert server.accepted == 1
+        later(16, monkeypatch)
+        if looks:  # else the next request is quicker than the timer
+            await server.until_open(0)
+        await post(transport, server.url)
+        assert server.accepted == 2
+        await server.until_open(1)
+
+
+async def test_of_several_connections_the_one_that_was_used_last_is_used_first() -> None:
+    gate = asyncio.Event()
+    asked_on: list[Connection] = []
+
+    async def script(connection: Connection) -> None:
+        while await connection.read_request():
+            asked_on.append(connection)
+            if len(asked_on) == 3:
+                gate.set()
+            await gate.wait()
+            await connection.write(OK)
+
+    async with opened(AiohttpTransport()) as transport, RawServer(script) as server:
+        await asyncio.gather(*(post(transport, server.url) for _ in range(3)))
+        for _ in range(3):
+            await post(transport, server.url)
+        assert server.accepted == 3
+        assert len(set(asked_on[3:])) == 1
+        await transport.aclose()
+        await server.until_open(0)
+
+
+async def test_what_was_read_of_an_answer_is_let_go_of_without_the_garbage_collector() -> None:
+    def readers() -> int:
+        return sum(type(it) is aiohttp.StreamReader for it in gc.get_objects())
+
+    async with opened(AiohttpTransport()) as transport, RawServer(always(OK)) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            before = readers()
+            for _ in range(3):
+                await post(transport, server.url)
+            await asyncio.sleep(0)  # the step that it ended in had it in hand
+            assert readers() == before
+        finally:
+            gc.enable()

@@ -6,56 +6,194 @@ It must not know what is sent, nor what becomes of an answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import math
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError, HttpResponseParser, RawResponseMessage
 
-__all__ = ["Line", "Patience", "abort", "abort_unless_kept", "at_least"]
+__all__ = ["LONGEST_HEADER", "Line", "Patience", "at_least"]
+
+LONGEST_HEADER = 32 * 1024
+_READ_AHEAD = 256 * 1024
+"""So much of a body may be there unread before reading pauses: aiohttp's own limit."""
+_SWITCHING_PROTOCOLS = 101
+
+_parser = functools.partial(
+    HttpResponseParser,
+    limit=_READ_AHEAD,
+    payload_exception=aiohttp.ClientPayloadError,
+    read_until_eof=True,
+    auto_decompress=False,
+    max_line_size=LONGEST_HEADER,
+    max_field_size=LONGEST_HEADER,
+)
 
 
 class Line(asyncio.Protocol):
     """Stands between a connection and aiohttp's protocol for it, as long as the connection does.
 
     It knows of what comes before aiohttp has made sense of it, and of what the loop has not read.
+    An answer that it expects itself goes straight to aiohttp's parser, which takes the line for
+    its protocol. All else goes to aiohttp's.
     """
 
-    def __init__(self, protocol: ResponseHandler, transport: asyncio.Transport) -> None:
+    def __init__(
+        self,
+        server: Hashable,
+        connection: Connection,
+        protocol: ResponseHandler,
+        transport: asyncio.Transport,
+    ) -> None:
+        self.server = server
+        """Whither it leads, and by which way: equal for lines that may stand for one another."""
+        self.connection = connection
+        """What aiohttp has handed out for this use of it."""
+        self.protocol = protocol
         self.heard_at = -math.inf
         """When anything came from the peer, by the clock of the loop."""
         self._loop = asyncio.get_running_loop()
-        self.protocol = protocol
+        self._transport = transport
         self._asked = _poll(transport.get_extra_info("socket"))
+        self._parser: HttpResponseParser | None = None
+        self._head: asyncio.Future[tuple[RawResponseMessage, aiohttp.StreamReader]] | None = None
+        self._content: aiohttp.StreamReader | None = None
+        self._may_stay = False
+        self._reading_paused = False
 
-    @staticmethod
-    def of(connection: Connection) -> tuple[Line, ResponseHandler]:
-        """The line of a connection that was handed out, and aiohttp's protocol behind it."""
-        transport = connection.transport
-        line = None if transport is None else transport.get_protocol()
-        if not isinstance(line, Line):
-            raise aiohttp.ClientConnectionError("The connection was lost.")
-        return line, line.protocol
+    @property
+    def connected(self) -> bool:
+        """Whether it is open, to a reader of a body."""
+        return self.protocol.connected
 
-    def has_spoken(self) -> bool:
-        """Whether the peer has closed, or has said what nobody asked for: both end a connection.
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether another request may follow, now that the answer has come to its end."""
+        return self._may_stay and not self._transport.is_closing()
+
+    def is_quiet(self) -> bool:
+        """Whether it is open, and the peer has neither closed it nor said what nobody asked for.
 
         Nothing is read away.
         """
-        return self._asked()
+        return not (self._transport.is_closing() or self.protocol.should_close or self._asked())
+
+    def ask(
+        self, request: bytes
+    ) -> asyncio.Future[tuple[RawResponseMessage, aiohttp.StreamReader]]:
+        """Write a request. The head of its answer, without what only informs (103 and the like),
+        and the body; until `end`.
+        """
+        if self._transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+        # aiohttp's type is its own protocol; of that its bodies use what is here, and no more.
+        self._parser = _parser(self, self._loop)  # type: ignore[arg-type]
+        self._head = head = self._loop.create_future()
+        self._transport.write(request)
+        return head
+
+    def watch(self, content: aiohttp.StreamReader) -> None:
+        """Have a lost connection end a body of aiohttp's protocol in any case, until `end`.
+
+        aiohttp closes the connection when the chunked coding is broken in mid-body, and tells the
+        protocol but not the body, whose reader would wait for ever.
+        """
+        if not content.is_eof():
+            self._content = content
+
+    def end(self) -> None:
+        """What comes from now on is no part of an answer."""
+        self._parser = self._head = self._content = None
+
+    def abort(self) -> None:
+        """Close the connection now."""
+        # Closing alone would wait until all is sent that was written; and with TLS for the peer's
+        # goodbye, for up to 30 seconds (asyncio's `ssl_shutdown_timeout`).
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Close the connection now, and tell aiohttp that it is not used any more."""
+        self.end()
+        self.abort()
+        self.connection.close()
+
+    def set_exception(self, exc: BaseException, /) -> None:
+        """Tell it to who waits for the answer to begin."""
+        if self._head is not None and not self._head.done():
+            self._head.set_exception(exc)
+
+    def _break(self, error: BaseException) -> None:
+        """Tell it to who reads the body."""
+        content = self._content
+        if content is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(error)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
-        self.protocol.data_received(data)
+        if self._parser is None:
+            self.protocol.data_received(data)
+        else:
+            self._parse(self._parser, data)
+
+    def _parse(self, parser: HttpResponseParser, data: bytes) -> None:
+        try:
+            messages, upgraded, _ = parser.feed_data(data)
+        except Exception:  # noqa: BLE001 - whatever it is, it was not HTTP
+            self._transport.close()
+            self.set_exception(HttpProcessingError())
+            self._break(HttpProcessingError())
+            return
+        for message, content in messages:
+            if 100 <= message.code < 200 and message.code != _SWITCHING_PROTOCOLS:
+                continue
+            if self._head is None or self._head.done():  # nobody asked for it, or waits for it
+                self._transport.abort()
+                return
+            self._may_stay = not (message.should_close or upgraded)
+            self._content = content
+            self._head.set_result((message, content))
+
+    def pause_reading(self) -> None:
+        """Called by a body of which there is enough to read."""
+        if self._parser is not None:
+            self._reading_paused = True
+            self._parser.pause_reading()
+            with contextlib.suppress(RuntimeError):  # of a transport that is closing
+                self._transport.pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by a body of which enough was read, or that has come to its end."""
+        if not self._reading_paused:
+            return
+        self._reading_paused = False
+        if resume_parser and self._parser is not None:
+            self._parse(self._parser, b"")  # what it was given before the pause
+        if not self._reading_paused:
+            with contextlib.suppress(RuntimeError):
+                self._transport.resume_reading()
 
     def eof_received(self) -> None:
         self.protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        lost = aiohttp.ClientPayloadError("The connection was lost.")
+        if exc is not None or not self.protocol.connected:  # it was reset, or closed on this side
+            self._break(lost)
+        elif self._parser is not None and self._content is not None:
+            with contextlib.suppress(Exception):  # more was to come
+                self._parser.feed_eof()  # which ends a body that has no other end
+            self._break(lost)
         self.protocol.connection_lost(exc)
+        error = self.protocol.exception() or lost
+        self.set_exception(error)
+        self._break(error)
+        self.end()
 
     def pause_writing(self) -> None:
         self.protocol.pause_writing()
@@ -137,18 +275,3 @@ class Patience:
 def at_least(seconds: float) -> float:
     """A limit that has passed is not one of 0, which is none to aiohttp."""
     return max(seconds, 0.001)
-
-
-def abort(connection: Connection) -> None:
-    """Close the connection now."""
-    # Closing alone would wait until all is sent that was written; and with TLS for the peer's
-    # goodbye, for up to 30 seconds (asyncio's `ssl_shutdown_timeout`).
-    if connection.transport is not None:
-        connection.transport.abort()
-
-
-def abort_unless_kept(connection: Connection, *, force_close: bool = False) -> None:
-    """Close the connection now if it is not to be kept, when its answer has come to its end."""
-    protocol = connection.protocol
-    if protocol is not None and (force_close or protocol.should_close):
-        abort(connection)

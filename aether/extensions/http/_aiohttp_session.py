@@ -11,24 +11,18 @@ import functools
 import io
 import math
 import socket
+from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.request import getproxies_environment
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
 from yarl import URL
 
 from aether.errors import ConfigurationError, RequestTimeoutError
 from aether.extensions.http._aiohttp_answer import Answer
-from aether.extensions.http._aiohttp_line import (
-    Line,
-    Patience,
-    abort,
-    abort_unless_kept,
-    at_least,
-)
+from aether.extensions.http._aiohttp_idle import IdleLines
+from aether.extensions.http._aiohttp_line import LONGEST_HEADER, Line, Patience, at_least
 from aether.extensions.http._wire import (
     HEADERS,
     check_proxy,
@@ -39,12 +33,8 @@ from aether.extensions.http._wire import (
 )
 from aether.http.contracts import AddressCheck, Timeout
 
-if TYPE_CHECKING:
-    from aiohttp.tracing import Trace
-
 __all__ = ["Session"]
 
-_LONGEST_HEADER = 32 * 1024
 _AT_ONCE = 64 * 1024
 """So much is written at once: asyncio takes it without a pause."""
 _LARGE_BODY = 1024 * 1024
@@ -60,7 +50,7 @@ class Session:
     for the body) costs as much as all the rest.
     """
 
-    __slots__ = ("_connector", "_door", "_turns", "patience", "target")
+    __slots__ = ("_connector", "_door", "_idle", "_turns", "patience", "target")
 
     def __init__(
         self, check_address: AddressCheck | None = None, *, max_connections: int | None = None
@@ -69,16 +59,19 @@ class Session:
         self._door = None if check_address is None else _Door(check_address)
         # aiohttp's own limit would count waiting as connecting.
         self._turns = None if max_connections is None else asyncio.Semaphore(max_connections)
-        self._connector = _Connector(
+        self._connector = aiohttp.TCPConnector(
             limit=0,
             force_close=guarded,
             use_dns_cache=not guarded,
             socket_factory=self._door,
         )
         proxies = _Proxies({} if guarded else getproxies_environment())
-        self.target = functools.lru_cache(_TARGETS)(functools.partial(Target, proxies))
+        make = functools.partial(Target, proxies, keeps_lines=not guarded)
+        self.target = functools.lru_cache(_TARGETS)(make)
         """What a method, a URL and a tuple of headers come to."""
-        self.patience = Patience(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._idle = IdleLines(loop)
+        self.patience = Patience(loop)
 
     @property
     def closed(self) -> bool:
@@ -93,61 +86,88 @@ class Session:
         self, target: Target, body: bytes | None, timeout: Timeout
     ) -> tuple[Answer | aiohttp.ClientResponse, Line]:
         """Send a request. The answer has begun; its body is to be read, or to be closed."""
-        if self.closed:
+        if self._connector.closed:
             raise RuntimeError("The connector is closed.")
-        plain = target.is_direct and not self._connector.force_close
-        if body and len(body) <= _AT_ONCE and plain:
-            return await self._ask_at_once(target, body, timeout)
-        return await self._ask_in_parts(target.request(body), timeout)
-
-    async def _ask_at_once(
-        self, target: Target, body: bytes, timeout: Timeout
-    ) -> tuple[Answer, Line]:
-        connection = await self._connect(target.ready, timeout)
+        if not (body and len(body) <= _AT_ONCE and target.is_plain):
+            return await self._ask_in_parts(target.request(body), timeout)
+        line = self._idle.take(target.server) or await self._connect(target.ready, timeout)
         try:
-            line, protocol = Line.of(connection)
-            _expect_answer(protocol, target.ready.method)
-            target.send(body, protocol)
-            self.patience.begin(protocol, line, timeout.read)
+            asked = line.ask(target.written(body))
+            self.patience.begin(line, line, timeout.read)
             try:
-                return await Answer.of(connection, protocol), line
+                message, content = await asked
             finally:
-                self.patience.end(protocol)
+                self.patience.end(line)
         except BaseException:
-            abort(connection)
-            connection.close()
+            line.close()
             raise
+        return Answer(message, content, line, self._idle), line
 
     async def _ask_in_parts(
         self, request: aiohttp.ClientRequest, timeout: Timeout
     ) -> tuple[aiohttp.ClientResponse, Line]:
         """As aiohttp sends a request: the body in a task of its own."""
-        connection = await self._connect(request, timeout)
+        line = self._idle.take(request.connection_key) or await self._connect(request, timeout)
+        connection, protocol = line.connection, line.protocol
         answer: aiohttp.ClientResponse | None = None
         try:
-            line, protocol = Line.of(connection)
-            # aiohttp's own limit, for it begins when all is sent.
-            seconds = None if timeout.read is None else at_least(timeout.read)
-            _expect_answer(protocol, request.method, seconds=seconds)
-            connection.add_callback(
-                functools.partial(
-                    abort_unless_kept, connection, force_close=self._connector.force_close
-                )
+            protocol.set_response_params(
+                skip_payload=request.method == "HEAD",
+                read_until_eof=True,
+                auto_decompress=False,
+                # aiohttp's own limit, for it begins when all is sent.
+                read_timeout=None if timeout.read is None else at_least(timeout.read),
+                max_line_size=LONGEST_HEADER,
+                max_field_size=LONGEST_HEADER,
             )
+            connection.add_callback(functools.partial(self._released, line))
             answer = await request.send(connection)
             await answer.start(connection)
             protocol.read_timeout = None  # the body is for `patience`, like others
             protocol.start_timeout()
+            line.watch(answer.content)
         except BaseException:
-            abort(connection)
             if answer is not None:
                 answer.close()
-            connection.close()
+            line.close()
             raise
         return answer, line
 
-    async def _connect(self, request: aiohttp.ClientRequest, timeout: Timeout) -> Connection:
-        return await self._connector.connect(request, [], _connecting(timeout.connect))
+    def _released(self, line: Line) -> None:
+        """Leave the connection to aiohttp, which keeps it; or close it now, if it is not to be."""
+        line.end()
+        if self._connector.force_close or line.protocol.should_close:
+            line.abort()
+
+    async def _connect(self, request: aiohttp.ClientRequest, timeout: Timeout) -> Line:
+        """A new line, or one that aiohttp has kept.
+
+        But none that its peer has closed, or on which it has gone on. aiohttp knows of the end
+        when the loop has read it, which may stand in the socket yet: servers that close after each
+        answer do it at about the time of the next request. And an answer that came while nobody
+        had asked would be taken for that to the next request. Nothing has been sent by then, so
+        another connection takes its place.
+        """
+        while True:
+            try:
+                connection = await self._connector.connect(
+                    request, [], _connecting(timeout.connect)
+                )
+            except TimeoutError:
+                raise aiohttp.ConnectionTimeoutError from None
+            protocol, transport = connection.protocol, connection.transport
+            if protocol is None or transport is None:
+                connection.close()
+                raise aiohttp.ClientConnectionError("The connection was lost.")
+            line = transport.get_protocol()
+            if not isinstance(line, Line):  # it was made just now
+                line = Line(request.connection_key, connection, protocol, transport)
+                transport.set_protocol(line)
+                return line
+            line.connection = connection
+            if line.is_quiet():
+                return line
+            line.close()
 
     async def take_turn(self, timeout: Timeout) -> Timeout:
         """Wait, first come, first served, until a connection may be made. What is left of the
@@ -179,22 +199,42 @@ class Session:
 
     async def aclose(self) -> None:
         self.patience.close()
-        await self._connector.close()
+        closing = self._connector.close()  # also of idle lines, which are in use to aiohttp
+        self._idle.close()
+        await closing
 
 
 class Target:
     """A method, a URL and headers, checked and made ready for any number of requests."""
 
-    __slots__ = ("_head", "_headers", "_method", "_proxy", "_url", "host", "ready")
+    __slots__ = (
+        "_head",
+        "_headers",
+        "_method",
+        "_proxy",
+        "_url",
+        "host",
+        "is_plain",
+        "ready",
+        "server",
+    )
 
     def __init__(
-        self, proxies: _Proxies, method: str, url: str, headers: tuple[tuple[str, str], ...]
+        self,
+        proxies: _Proxies,
+        method: str,
+        url: str,
+        headers: tuple[tuple[str, str], ...],
+        *,
+        keeps_lines: bool,
     ) -> None:
         self.host = check_request(method, url, dict(headers))
         self._method = method
         sent = {name.lower(): (name, value) for name, value in (*HEADERS.items(), *headers)}
         self._headers = dict(sent.values())
         self._proxy = proxies.url_for(url)
+        self.is_plain = keeps_lines and self._proxy is None and method.upper() != "HEAD"
+        """Whether nothing speaks against writing a request at once, and reading the answer here."""
         try:
             self._url = URL(url)
             if self._url.raw_user is not None or self._url.raw_password is not None:
@@ -202,6 +242,7 @@ class Target:
                 self._headers["Authorization"] = aiohttp.encode_basic_auth(user, password, "latin1")
                 self._url = self._url.with_user(None)
             self.ready = self.request(b"")
+            self.server: Hashable = self.ready.connection_key
             self._head = _head(self.ready)
         except (aiohttp.InvalidURL, ValueError):
             requestable = False
@@ -209,11 +250,6 @@ class Target:
             requestable = True
         if not requestable:  # outside of `except`, so that no trace of aiohttp's error is in ours
             raise not_requestable(self.host)
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether no proxy is asked, which is told more than the server."""
-        return self._proxy is None
 
     def request(self, body: bytes | None) -> aiohttp.ClientRequest:
         """The request as aiohttp makes it."""
@@ -228,12 +264,9 @@ class Target:
             loop=asyncio.get_running_loop(),
         )
 
-    def send(self, body: bytes, protocol: ResponseHandler) -> None:
-        """Write the request with its body, at once."""
-        transport = protocol.transport
-        if transport is None or transport.is_closing():
-            raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
-        transport.write(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+    def written(self, body: bytes) -> bytes:
+        """The request with its body, as it is sent at once."""
+        return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
 
 
 class _Door:
@@ -274,36 +307,6 @@ class _Proxies:
         return _proxy_for(url, self._named) if self._named else None
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Hands out no kept connection that its peer has closed, or on which it has gone on.
-
-    aiohttp knows of the end when the loop has read it, which may stand in the socket yet: servers
-    that close after each answer do it at about the time of the next request. And an answer that
-    came while nobody had asked would be taken for that to the next request. Nothing has been sent
-    by then, so another connection takes its place.
-    """
-
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> Connection:
-        while True:
-            try:
-                connection = await super().connect(req, traces, timeout)
-            except TimeoutError:
-                raise aiohttp.ConnectionTimeoutError from None
-            transport, protocol = connection.transport, connection.protocol
-            if transport is None or protocol is None:
-                return connection
-            line = transport.get_protocol()
-            if not isinstance(line, Line):  # it was made just now
-                transport.set_protocol(Line(protocol, transport))
-                return connection
-            if not (protocol.should_close or line.has_spoken()):
-                return connection
-            abort(connection)
-            connection.close()
-
-
 def _head(request: aiohttp.ClientRequest) -> bytes:
     """What stands before the length of the body."""
     lines = [f"{request.method} {request.url.raw_path_qs} HTTP/1.1"]
@@ -313,17 +316,6 @@ def _head(request: aiohttp.ClientRequest) -> bytes:
         if name.lower() != "content-length"
     ]
     return "\r\n".join([*lines, "Content-Length: "]).encode()
-
-
-def _expect_answer(protocol: ResponseHandler, method: str, *, seconds: float | None = None) -> None:
-    protocol.set_response_params(
-        skip_payload=method == "HEAD",
-        read_until_eof=True,
-        auto_decompress=False,
-        read_timeout=seconds,
-        max_line_size=_LONGEST_HEADER,
-        max_field_size=_LONGEST_HEADER,
-    )
 
 
 @functools.lru_cache(maxsize=128)

@@ -35,6 +35,7 @@ __all__ = [
     "proxy_for",
     "read_body",
     "reason_of",
+    "too_long",
     "unusable_proxy",
 ]
 
@@ -100,13 +101,13 @@ def closed_meanwhile(error: Exception, host: str) -> AetherError:
 
 def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Names in lower case, repeated ones joined."""
-    headers = [*headers]
-    names, values = zip(*headers, strict=True) if headers else ((), ())
-    flat: dict[str, str] = dict(zip(map(str.lower, names), values, strict=True))
-    if len(flat) == len(headers) and "".join(values).isascii():
+    pairs = list(headers)
+    given = dict(pairs)
+    flat = dict(zip(map(str.lower, given), given.values(), strict=True))
+    if len(flat) == len(pairs) and all(map(str.isascii, flat.values())):
         return flat
     flat = {}
-    for name, value in headers:
+    for name, value in pairs:
         lower = name.lower()
         text = value if value.isascii() else _readable(value)
         flat[lower] = f"{flat[lower]}, {text}" if lower in flat else text
@@ -119,12 +120,15 @@ async def read_body(pieces: AsyncIterator[bytes], *, max_bytes: int, host: str) 
     async for piece in pieces:
         body.write(piece)
         if body.tell() > max_bytes:
-            raise ProtocolError(
-                f"The answer of {host} is longer than {max_bytes} bytes.", kind="size"
-            )
+            raise too_long(host, max_bytes)
         if len(piece) >= _LARGE_PIECE:  # many may be made of one that was compressed
             await asyncio.sleep(0)
     return body.getvalue()
+
+
+def too_long(host: str, max_bytes: int) -> ProtocolError:
+    """What is said of a body that is longer than it may be."""
+    return ProtocolError(f"The answer of {host} is longer than {max_bytes} bytes.", kind="size")
 
 
 def proxy_for(url: str, proxies: dict[str, str]) -> str | None:

@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
 from aether.errors import (
@@ -24,7 +23,7 @@ from aether.errors import (
     RequestTimeoutError,
 )
 from aether.extensions.http._aiohttp_answer import Answer
-from aether.extensions.http._aiohttp_line import Line, abort, at_least
+from aether.extensions.http._aiohttp_line import Line, at_least
 from aether.extensions.http._aiohttp_session import Session
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
@@ -35,6 +34,7 @@ from aether.extensions.http._wire import (
     not_requestable,
     read_body,
     reason_of,
+    too_long,
 )
 from aether.http.bodies import read_error_body
 from aether.http.contracts import AddressCheck, HTTPResponse, HTTPStream, Timeout
@@ -72,10 +72,14 @@ class AiohttpTransport:
     ) -> HTTPResponse:
         exchange = _Exchange(self._sessions, method, url, headers, body, timeout, check_address)
         async with exchange:
-            pieces = exchange.chunks()
             if exchange.status >= 400:
-                content = await read_error_body(pieces)
+                content = await read_error_body(exchange.chunks())
+            elif exchange.has_whole_body:
+                content = exchange.rest()
+                if len(content) > max_bytes:
+                    raise too_long(exchange.host, max_bytes)
             else:
+                pieces = exchange.chunks()
                 content = await read_body(pieces, max_bytes=max_bytes, host=exchange.host)
             return HTTPResponse(exchange.status, exchange.headers, content)
 
@@ -105,7 +109,6 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         "_answer",
         "_broken",
         "_check_address",
-        "_connection_lost",
         "_has_turn",
         "_line",
         "_request",
@@ -131,7 +134,6 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._request = method, url, headers, body, timeout
         self._check_address = check_address
         self._broken: AetherError | None = None
-        self._connection_lost: asyncio.Future[None] | None = None
         self._has_turn = False
         self._until: float | None = None
         self.host = ""
@@ -155,7 +157,6 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             raise failure
         self.status = self._answer.status
         self.headers = flatten(self._answer.headers.items())
-        self._watch()
         return self
 
     async def __aexit__(
@@ -164,13 +165,21 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._connection_lost is not None:
-            self._connection_lost.remove_done_callback(self._on_connection_lost)
-        connection = self._answer.connection
-        if connection is not None:  # the answer was not read, or the request not sent, to its end
-            abort(connection)
+        if self._answer.connection is not None:  # it was not read, or the request not sent, whole
+            self._line.abort()
             self._answer.close()
         await self._leave()
+
+    @property
+    def has_whole_body(self) -> bool:
+        """Whether all of the body has come, and as it is: most answers come so, with their head."""
+        content = self._answer.content
+        coded = "content-encoding" in self.headers
+        return content.is_eof() and content.exception() is None and not coded
+
+    def rest(self) -> bytes:
+        """What is left of a body that has come."""
+        return self._answer.content.read_nowait()
 
     def chunks(self) -> AsyncIterator[bytes]:
         return decoded(self, self.headers)
@@ -231,31 +240,6 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         if self._check_address is not None:
             await self._session.aclose()
 
-    def _watch(self) -> None:
-        """Have a lost connection end the body in any case.
-
-        aiohttp closes the connection when the chunked coding is broken in mid-body, and tells the
-        protocol but not the body, whose reader would wait for ever.
-        """
-        protocol = self._protocol()
-        lost = None if protocol is None else protocol.closed
-        if lost is not None:  # else the whole body is here
-            self._connection_lost = lost
-            # aiohttp keeps the future with the connection: unread, it would be logged one day.
-            lost.remove_done_callback(_read)
-            lost.add_done_callback(_read)
-            lost.add_done_callback(self._on_connection_lost)
-
-    def _on_connection_lost(self, _: asyncio.Future[None]) -> None:
-        content, protocol = self._answer.content, self._protocol()
-        if not content.is_eof() and content.exception() is None:
-            reason = None if protocol is None else protocol.exception()
-            content.set_exception(reason or aiohttp.ClientPayloadError("the connection was lost"))
-
-    def _protocol(self) -> ResponseHandler | None:
-        connection = self._answer.connection
-        return None if connection is None else connection.protocol
-
     def _translate(self, error: Exception) -> AetherError:
         if self._session.closed and not isinstance(error, AetherError):
             return closed_meanwhile(error, self.host)
@@ -307,8 +291,3 @@ def _left_over(content: aiohttp.StreamReader) -> bytes:
     """What had come when the connection broke: aiohttp hands it out no more."""
     content.set_exception(None)  # type: ignore[arg-type]  # there is no other public way
     return content.read_nowait()
-
-
-def _read(lost: asyncio.Future[None]) -> None:
-    if not lost.cancelled():
-        lost.exception()
