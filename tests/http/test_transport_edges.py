@@ -677,3 +677,72 @@ async def test_what_was_read_of_an_answer_is_let_go_of_without_the_garbage_colle
             assert readers() == before
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+async def test_a_chunked_coding_that_breaks_in_mid_body_is_no_http(size: int) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n")
+        await asyncio.sleep(0.005)  # until it was read
+        await connection.write(b"no length\r\n")
+        await connection.wait_closed_by_peer()
+
+    async with opened(AiohttpTransport()) as transport, RawServer(script) as server:
+        with pytest.raises(ProtocolError) as raised:
+            await post(transport, server.url, size)
+    assert raised.value.kind == "http"
+
+
+async def test_a_connection_that_changed_its_protocol_is_not_used_again() -> None:
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+
+    async def script(connection: Connection) -> None:
+        while await connection.read_request():
+            await connection.write(switched if server.accepted == 1 else OK)
+
+    async with opened(AiohttpTransport()) as transport, RawServer(script) as server:
+        assert await post(transport, server.url) == b""
+        assert await post(transport, server.url) == b"hello"
+        assert server.accepted == 2
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+async def test_a_body_that_names_no_end_ends_where_the_server_closes(
+    size: int, make_transport: Callable[[], Transport]
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(NO_LENGTH)
+        await asyncio.sleep(0.002)
+        await connection.write(b" world")
+        connection.close()
+
+    async with opened(make_transport()) as transport, RawServer(script) as server:
+        assert await post(transport, server.url, size) == b"hello world"
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+@pytest.mark.parametrize("chunk", [1, 70_000])
+async def test_a_reader_who_was_waited_for_gets_all_that_came_meanwhile(
+    size: int, chunk: int
+) -> None:
+    """There is more than is read ahead: in bytes, or in chunks."""
+    count = 2_000_000 // chunk if chunk > 1 else 100_000
+    body = b"%x\r\n%b\r\n" % (chunk, b"x" * chunk) * count + b"0\r\n\r\n"
+
+    async def script(connection: Connection) -> None:
+        while await connection.read_request():
+            await connection.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+
+    async with opened(AiohttpTransport()) as transport, RawServer(script) as server:
+        for _ in range(2):
+            came = 0
+            async with transport.stream(
+                "POST", server.url, headers={}, body=b"x" * size, timeout=PATIENCE
+            ) as answer:
+                async for piece in answer.chunks():
+                    came += len(piece)
+                    await asyncio.sleep(0.002)
+            assert came == chunk * count
+        assert server.accepted == 1

@@ -150,12 +150,13 @@ class Line(asyncio.Protocol):
             self._break(HttpProcessingError())
             return
         for message, content in messages:
-            if 100 <= message.code < 200 and message.code != _SWITCHING_PROTOCOLS:
+            switches = message.code == _SWITCHING_PROTOCOLS
+            if 100 <= message.code < 200 and not switches:
                 continue
             if self._head is None or self._head.done():  # nobody asked for it, or waits for it
                 self._transport.abort()
                 return
-            self._may_stay = not (message.should_close or upgraded)
+            self._may_stay = not (message.should_close or switches or upgraded)
             self._content = content
             self._head.set_result((message, content))
 
