@@ -95,7 +95,6 @@ class Answer(NamedTuple):
         finish = self._finish_reason() if whole else None
         cut = not whole or finish in ("length", "content_filter", "error")
         calls = _tool_calls(self.calls, source, cut=cut)
-        tokens = parse_usage(self.usage)
         message = Message(
             role="assistant",
             content=self._content() if self.media else self.text,
@@ -105,20 +104,14 @@ class Answer(NamedTuple):
         return LLMResponse(
             text=message.text,
             model=source.redact(self.model) if self.model else source.model,
-            input_tokens=tokens.input,
-            output_tokens=tokens.output,
             tool_calls=calls,
             finish_reason=finish,
             finish_reason_raw=source.redact(self.finish_reason) if self.finish_reason else None,
-            cache_read_tokens=tokens.cache_read,
-            cache_write_tokens=tokens.cache_write,
-            reasoning_tokens=tokens.reasoning,
             reasoning=self.reasoning or None,
-            token_details=dict(tokens.details),
-            cost_usd=tokens.cost_usd,
             request_id=source.request_id,
             provider=source.provider,
             message=message,
+            **parse_usage(self.usage),
         )
 
     def check(self, source: Source) -> None:
