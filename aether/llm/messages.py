@@ -104,9 +104,6 @@ class ToolSpec(Protocol):
     def parameters(self) -> Mapping[str, Any]: ...
 
 
-_SPECIFIED = ("name", "description", "parameters")
-
-
 class ToolCall(Data):
     """A model's wish to have a tool run. A call without an id is given one."""
 
@@ -135,7 +132,8 @@ class ToolCall(Data):
         elif not is_too_large(text):
             try:
                 parsed = from_json(text, allow_inf_nan=False)
-                _names.raw_decode(text)
+                if isinstance(parsed, dict) and text.count(":") > len(parsed):
+                    _names.raw_decode(text)  # with fewer colons, no name is there twice
             except ValueError:
                 parsed = None
         if isinstance(parsed, dict):
@@ -265,7 +263,11 @@ class LLMRequest(Data):
             )
         tools = tuple(value)
         for tool in tools:
-            if not all(hasattr(tool, name) for name in _SPECIFIED):  # isinstance is 20 times slower
+            if not (  # isinstance is 20 times slower
+                hasattr(tool, "name")
+                and hasattr(tool, "description")
+                and hasattr(tool, "parameters")
+            ):
                 raise ValueError(
                     f"tools must be Tool objects, not {type(tool).__name__}; "
                     "names and functions are resolved by the client"

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from itertools import count
-from typing import NamedTuple
+from typing import TypeAlias
 
 from aether.errors import (
     ConfigurationError,
@@ -33,6 +33,9 @@ from aether.llm.streaming import final_chunk
 
 __all__ = ["MAX_FOLLOW_UPS", "Exchange"]
 
+_Sent: TypeAlias = tuple[str, bytes, Mapping[str, str]]
+"""The path, the body and the headers."""
+
 MAX_FOLLOW_UPS = 16
 """So often an answer that came in parts is asked to go on."""
 
@@ -54,14 +57,11 @@ class Exchange:
         request, shaping = self._shape(asked, model)
         whole: LLMResponse | None = None
         for part in count(1):
-            sent, source = self._render(request, model, asked if part == 1 else None, stream=False)
+            source = self._endpoint.source(model)
+            sent = self._render(request, model, asked if part == 1 else None, stream=False)
             with Attempt(request, source) as attempt:
                 body = await self._endpoint.post(
-                    sent.path,
-                    sent.body,
-                    headers=sent.headers,
-                    source=source,
-                    on_headers=_listener(request),
+                    *sent, source=source, on_headers=_listener(request)
                 )
                 attempt.accepted()
                 if len(body) > LARGE_BYTES:
@@ -91,7 +91,8 @@ class Exchange:
         whole: LLMResponse | None = None
         calls = 0  # of the parts before: an index tells the calls of the whole answer apart
         for part in count(1):
-            sent, source = self._render(request, model, asked if part == 1 else None, stream=True)
+            source = self._endpoint.source(model)
+            sent = self._render(request, model, asked if part == 1 else None, stream=True)
             with Attempt(request, source) as attempt:
                 async with self._open(sent, source, request, before=whole) as events:
                     assembly = self._codec.assemble(source=source)
@@ -175,22 +176,21 @@ class Exchange:
 
     def _render(
         self, request: LLMRequest, model: str, asked: LLMRequest | None, *, stream: bool
-    ) -> tuple[_Sent, Source]:
-        """What is sent, and whom to. Where the same was `asked` before, in the same call, it is
-        what was sent then: the caller may have changed, meanwhile, what the request is made of.
+    ) -> _Sent:
+        """What is sent. Where the same was `asked` before, in the same call, it is what was sent
+        then: the caller may have changed, meanwhile, what the request is made of.
         """
-        source = self._endpoint.source(model)
         kept = None if asked is None or asked.context is None else asked.context.kept
+        sent: _Sent
         if kept is not None and (self, stream) in kept:
             same, sent = kept[self, stream]
             if same() is asked:
-                return sent, source
-        rendered = self._codec.render(request, model=model, stream=stream)
-        headers = {**rendered.headers, **request.extra_headers}
-        sent = _Sent(rendered.path, render_json(rendered.body), headers)
+                return sent
+        path, body, headers = self._codec.render(request, model=model, stream=stream)
+        sent = path, render_json(body), {**headers, **request.extra_headers}
         if kept is not None:
             kept[self, stream] = weakref.ref(asked), sent  # no cycle: the request has the context
-        return sent, source
+        return sent
 
     @asynccontextmanager
     async def _open(
@@ -199,11 +199,7 @@ class Exchange:
         """The stream of one part. What goes wrong when others came before it breaks them off."""
         try:
             async with self._endpoint.stream(
-                sent.path,
-                sent.body,
-                headers=sent.headers,
-                source=source,
-                on_headers=_listener(request),
+                *sent, source=source, on_headers=_listener(request)
             ) as events:
                 yield events
         except ProviderError as error:
@@ -233,12 +229,6 @@ async def _read(body: bytes, source: Source) -> bytes:
     except ProtocolError as error:
         source.sign(error)
         raise
-
-
-class _Sent(NamedTuple):
-    path: str
-    body: bytes
-    headers: Mapping[str, str]
 
 
 def _listener(request: LLMRequest) -> Callable[[Mapping[str, str]], None] | None:

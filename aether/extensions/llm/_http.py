@@ -94,8 +94,8 @@ class Endpoint:
         self,
         path: str,
         body: bytes,
-        *,
         headers: Headers,
+        *,
         source: Source,
         on_headers: Callable[[Headers], None] | None = None,
     ) -> bytes:
@@ -128,8 +128,8 @@ class Endpoint:
         self,
         path: str,
         body: bytes,
-        *,
         headers: Headers,
+        *,
         source: Source,
         on_headers: Callable[[Headers], None] | None = None,
     ) -> AsyncGenerator[EventStream, None]:
@@ -238,10 +238,12 @@ def _seal(
             made[name.lower()] = value
         return made
 
+    if api_key is None or len(api_key) < _SHORTEST_SECRET:
+        return headers, str
+    secret = api_key
+
     def redact(text: str) -> str:
-        if api_key is None or len(api_key) < _SHORTEST_SECRET:
-            return text
-        return text.replace(api_key, "[key]")
+        return text.replace(secret, "[key]")
 
     return headers, redact
 

@@ -6,9 +6,8 @@ It must not know a protocol.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sized
-from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sized
+from typing import Any, TypedDict, TypeVar, cast
 
 from pydantic_core import from_json
 
@@ -26,6 +25,7 @@ __all__ = [
     "decode_any",
     "expect",
     "first_count",
+    "inner",
     "listed",
     "reported_cost",
 ]
@@ -42,20 +42,16 @@ _MOST = sys.float_info.max
 _TICKS = 10**10  # that xAI counts to a dollar
 
 
-class Tokens(NamedTuple):
-    """What an answer used. Input includes what a cache was read for or written to; output
-    includes reasoning. Unknown is `None`.
-    """
+class Tokens(TypedDict, total=False):
+    """What an answer used, as an `LLMResponse` has it. Unknown is `None`, or left out."""
 
-    input: int | None = None
-    output: int | None = None
-    cache_read: int | None = None
-    cache_write: int | None = None
-    reasoning: int | None = None
-    cost_usd: float | None = None
-    """What the server says that it cost."""
-    details: Mapping[str, int] = MappingProxyType({})
-    """Parts of the counts with a price of their own, as `LLMResponse.token_details`."""
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    token_details: dict[str, int]
+    cost_usd: float | None
 
 
 def decode(body: bytes, source: Source) -> dict[str, Any]:
@@ -63,9 +59,9 @@ def decode(body: bytes, source: Source) -> dict[str, Any]:
     may come.
     """
     value = decode_any(body, source)
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        return value[0]
-    return expect(value, dict, "body", source)
+    if type(value) is list and value and type(value[0]) is dict:
+        value = value[0]
+    return value if type(value) is dict else expect(value, dict, "body", source)
 
 
 def decode_any(body: bytes, source: Source) -> Any:
@@ -89,18 +85,17 @@ def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
     """The value if it is of that type; an empty one for none; else `ProtocolError`. So is a list of
     more than `MAX_MEMBERS`.
     """
+    if isinstance(value, kind):
+        if kind is list:
+            check_number(cast("list[Any]", value), name, source)
+        return value
     if value is None:
         return kind()
-    if not isinstance(value, kind):
-        raise source.error(
-            ProtocolError,
-            f"{source.provider} gave a {name} of type {type(value).__name__}, "
-            f"where the protocol has a {kind.__name__}.",
-        )
-    members: Any = value
-    if kind is list and len(members) > MAX_MEMBERS:
-        check_number(members, name, source)
-    return value
+    raise source.error(
+        ProtocolError,
+        f"{source.provider} gave a {name} of type {type(value).__name__}, "
+        f"where the protocol has a {kind.__name__}.",
+    )
 
 
 def check_number(members: Sized, name: str, source: Source) -> None:
@@ -116,6 +111,12 @@ def check_number(members: Sized, name: str, source: Source) -> None:
 def listed(fields: dict[str, Any], name: str, source: Source) -> list[Any]:
     """The list of that name; an empty one for none."""
     return expect(fields.get(name), list, name, source)
+
+
+def inner(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object of that name; an empty one for anything else."""
+    found = fields.get(name)
+    return found if type(found) is dict else {}
 
 
 def count(value: object) -> int | None:

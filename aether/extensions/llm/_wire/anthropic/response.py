@@ -58,22 +58,15 @@ class Answer(NamedTuple):
         """
         calls = self._calls(cut=not whole or self._reason() in _CUTTING)
         finish = self._finish_reason(calls)
-        tokens = parse_usage(self.usage)
         text = self._joined("text", "text")
         state = state_of(self._content_with(calls), self.container) if whole else {}
         return LLMResponse(
             text=text,
             model=source.redact(self.model) if self.model else source.model,
-            input_tokens=tokens.input,
-            output_tokens=tokens.output,
             tool_calls=calls,
             finish_reason=finish,
             finish_reason_raw=source.redact(self.finish_reason) if self.finish_reason else None,
-            cache_read_tokens=tokens.cache_read,
-            cache_write_tokens=tokens.cache_write,
-            reasoning_tokens=tokens.reasoning,
             reasoning=self._joined("thinking", "thinking") or None,
-            token_details=dict(tokens.details),
             request_id=source.request_id,
             provider=source.provider,
             message=Message(
@@ -82,6 +75,7 @@ class Answer(NamedTuple):
                 tool_calls=calls,
                 provider_state=kept_state(state, source) if state else {},
             ),
+            **parse_usage(self.usage),
         )
 
     def check(self, source: Source) -> None:

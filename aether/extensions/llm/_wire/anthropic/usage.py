@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count, counted
+from aether.extensions.llm._wire.reading import Tokens, count, counted, inner
 from aether.llm.usage import add_known
 
 __all__ = ["parse_usage"]
@@ -20,7 +20,7 @@ def parse_usage(usage: Any) -> Tokens:
     counts that leave it out.
     """
     if not isinstance(usage, dict):
-        return Tokens()
+        return {}
     tokens = _counts(usage)
     iterations = usage.get("iterations")
     for iteration in iterations if isinstance(iterations, list) else ():
@@ -33,33 +33,32 @@ def _counts(usage: dict[str, Any]) -> Tokens:
     uncached = count(usage.get("input_tokens"))
     read = count(usage.get("cache_read_input_tokens"))
     written = count(usage.get("cache_creation_input_tokens"))
-    details = usage.get("output_tokens_details")
-    lifetimes = usage.get("cache_creation")
-    for_an_hour = (
-        lifetimes.get("ephemeral_1h_input_tokens") if isinstance(lifetimes, dict) else None
-    )
-    return Tokens(
-        input=None if uncached is None else uncached + (read or 0) + (written or 0),
-        output=count(usage.get("output_tokens")),
-        cache_read=read,
-        cache_write=written,
-        reasoning=count(details.get("thinking_tokens")) if isinstance(details, dict) else None,
-        details=counted(cache_write_1h_tokens=for_an_hour),
-    )
+    details = inner(usage, "output_tokens_details")
+    for_an_hour = inner(usage, "cache_creation").get("ephemeral_1h_input_tokens")
+    return {
+        "input_tokens": None if uncached is None else uncached + (read or 0) + (written or 0),
+        "output_tokens": count(usage.get("output_tokens")),
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "reasoning_tokens": count(details.get("thinking_tokens")),
+        "token_details": counted(cache_write_1h_tokens=for_an_hour) if for_an_hour else {},
+    }
 
 
 def _sum(tokens: Tokens, more: Tokens) -> Tokens:
     """Both together; without the input or the output of one, that sum is not known."""
-    return Tokens(
-        input=None if tokens.input is None or more.input is None else tokens.input + more.input,
-        output=None
-        if tokens.output is None or more.output is None
-        else tokens.output + more.output,
-        cache_read=add_known(tokens.cache_read, more.cache_read),
-        cache_write=add_known(tokens.cache_write, more.cache_write),
-        reasoning=add_known(tokens.reasoning, more.reasoning),
-        details={
-            name: tokens.details.get(name, 0) + more.details.get(name, 0)
-            for name in (*tokens.details, *more.details)
+    details, others = tokens["token_details"], more["token_details"]
+    return {
+        "input_tokens": _both(tokens["input_tokens"], more["input_tokens"]),
+        "output_tokens": _both(tokens["output_tokens"], more["output_tokens"]),
+        "cache_read_tokens": add_known(tokens["cache_read_tokens"], more["cache_read_tokens"]),
+        "cache_write_tokens": add_known(tokens["cache_write_tokens"], more["cache_write_tokens"]),
+        "reasoning_tokens": add_known(tokens["reasoning_tokens"], more["reasoning_tokens"]),
+        "token_details": {
+            name: details.get(name, 0) + others.get(name, 0) for name in (*details, *others)
         },
-    )
+    }
+
+
+def _both(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a + b

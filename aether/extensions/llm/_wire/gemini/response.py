@@ -149,24 +149,19 @@ class Answer:
     def to_response(self, *, whole: bool = True) -> LLMResponse:
         """The response. One that is not `whole` was cut."""
         source = self._source
-        tokens = parse_usage(self._usage)
         text = "".join(self.text)
         finish = self._finish_reason() if whole else None
         return LLMResponse(
             text=text,
             model=self._model or source.model,
-            input_tokens=tokens.input,
-            output_tokens=tokens.output,
             tool_calls=self.calls,
             finish_reason=finish,
             finish_reason_raw=source.redact(self.finish) if self.finish else None,
-            cache_read_tokens=tokens.cache_read,
-            reasoning_tokens=tokens.reasoning,
             reasoning="".join(self.reasoning) or None,
-            token_details=dict(tokens.details),
             request_id=source.request_id,
             provider=source.provider,
             message=self._message(text),
+            **parse_usage(self._usage),
         )
 
     def _say(self, text: str) -> StreamChunk:

@@ -36,7 +36,7 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
     prompt, and the total is the sum of these four; a count of nothing is left out.
     """
     if usage is None:
-        return Tokens()
+        return {}
     prompt = count(usage.get("promptTokenCount"))
     tools = count(usage.get("toolUsePromptTokenCount"))
     candidates = count(usage.get("candidatesTokenCount"))
@@ -47,13 +47,13 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
     if candidates is None:  # nothing, or unknown: only the total can tell
         rest = None if read is None or total is None else total - read
         written = rest if rest is not None and rest >= (thoughts or 0) else None
-    return Tokens(
-        input=read,
-        output=written,
-        cache_read=count(usage.get("cachedContentTokenCount")),
-        reasoning=thoughts,
-        details=_details(usage),
-    )
+    return {
+        "input_tokens": read,
+        "output_tokens": written,
+        "cache_read_tokens": count(usage.get("cachedContentTokenCount")),
+        "reasoning_tokens": thoughts,
+        "token_details": _details(usage),
+    }
 
 
 def _details(usage: dict[str, Any]) -> dict[str, int]:

@@ -60,7 +60,8 @@ FINISH_REASONS: dict[str, FinishReason] = {
 """Of Gemini's compatible server, more follows behind a colon."""
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """The second is what newer servers call it; some give both, with the same text."""
-
+_DETAILS = "reasoning_details"
+_REASONING = frozenset((*REASONING_FIELDS, _DETAILS))
 
 OLD_CALL = "function_call"
 """Where there was one call at most, without an id, before there were `tool_calls`."""
@@ -93,9 +94,10 @@ class Answer(NamedTuple):
     def to_response(self, source: Source, *, whole: bool = True) -> LLMResponse:
         """The response. One that is not `whole` was cut: its last words may be missing."""
         finish = self._finish_reason() if whole else None
-        cut = not whole or finish in ("length", "content_filter", "error")
-        calls = _tool_calls(self.calls, source, cut=cut)
-        tokens = parse_usage(self.usage)
+        calls: list[ToolCall] = []
+        if self.calls:
+            cut = not whole or finish in ("length", "content_filter", "error")
+            calls = _tool_calls(self.calls, source, cut=cut)
         message = Message(
             role="assistant",
             content=self._content() if self.media else self.text,
@@ -103,22 +105,16 @@ class Answer(NamedTuple):
             provider_state=kept_state(self.state, source) if self.state else {},
         )
         return LLMResponse(
-            text=message.text,
+            text=message.text if self.media else self.text,
             model=source.redact(self.model) if self.model else source.model,
-            input_tokens=tokens.input,
-            output_tokens=tokens.output,
             tool_calls=calls,
             finish_reason=finish,
             finish_reason_raw=source.redact(self.finish_reason) if self.finish_reason else None,
-            cache_read_tokens=tokens.cache_read,
-            cache_write_tokens=tokens.cache_write,
-            reasoning_tokens=tokens.reasoning,
             reasoning=self.reasoning or None,
-            token_details=dict(tokens.details),
-            cost_usd=tokens.cost_usd,
             request_id=source.request_id,
             provider=source.provider,
             message=message,
+            **parse_usage(self.usage),
         )
 
     def check(self, source: Source) -> None:
@@ -160,30 +156,30 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
     if "message" not in choice and _neutral(finish or "") not in ("content_filter", "error"):
         raise source.error(ProtocolError, f"{source.provider} gave a choice without a message.")
     message = expect(choice.get("message"), dict, "message", source)
-    text, reasoning = read_content(message.get("content"), source)
-    field, shown = read_reasoning(message)
-    reasoning += shown
+    content = message.get("content")
+    text, reasoning = read_content(content, source)
+    state: dict[str, Any] = {}
+    if not _REASONING.isdisjoint(message):
+        field, shown = read_reasoning(message)
+        reasoning += shown
+        if vendor.echoes_reasoning:
+            if field:
+                state[field] = shown
+            if message.get(_DETAILS):
+                state[_DETAILS] = _bounded(message[_DETAILS], source)
+    if vendor.echoes_reasoning and is_more_than_text(content):
+        state[CONTENT] = content
     if vendor.think_tags and not reasoning:
         reasoning, text = split_thinking(text)
     refusal = message.get("refusal")
-    state: dict[str, Any] = {}
-    if vendor.echoes_reasoning:
-        if field:
-            state[field] = shown
-        if message.get("reasoning_details"):
-            state["reasoning_details"] = _bounded(message["reasoning_details"], source)
-        if is_more_than_text(message.get("content")):
-            state[CONTENT] = message["content"]
     if refusal:
         state["refusal"] = refusal
     media = _media(message, source) if "audio" in message or "images" in message else ()
-    calls = listed(message, "tool_calls", source)
-    if not calls and message.get(OLD_CALL):
-        calls = [{"function": message[OLD_CALL]}]
+    calls = _read_calls(message, source) if "tool_calls" in message or OLD_CALL in message else ()
     answer = Answer(
         text=text,
         reasoning=reasoning,
-        calls=[_read_call(call, source) for call in calls],
+        calls=calls,
         finish_reason=finish,
         usage=find_usage(value),
         model=read_model(value),
@@ -258,6 +254,13 @@ def _media(message: dict[str, Any], source: Source) -> list[ContentPart]:
     if message.get("audio"):
         sound.add(message["audio"], source)
     return [*sound.parts(source), *read_images(message, source)]
+
+
+def _read_calls(message: dict[str, Any], source: Source) -> list[WireCall]:
+    calls = listed(message, "tool_calls", source)
+    if not calls and message.get(OLD_CALL):
+        calls = [{"function": message[OLD_CALL]}]
+    return [_read_call(call, source) for call in calls]
 
 
 def _read_call(call: Any, source: Source) -> WireCall:

@@ -12,6 +12,7 @@ from aether.extensions.llm._wire.reading import (
     count,
     counted,
     first_count,
+    inner,
     reported_cost,
 )
 
@@ -35,9 +36,9 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
     as well, and tells it outside of the details: what is more than the output is no part of it.
     """
     if usage is None:
-        return Tokens()
-    read = _details(usage, "prompt_tokens_details")
-    written = _details(usage, "completion_tokens_details")
+        return {}
+    read = inner(usage, "prompt_tokens_details")
+    written = inner(usage, "completion_tokens_details")
     input_tokens = count(usage.get("prompt_tokens"))
     output_tokens = count(usage.get("completion_tokens"))
     total = count(usage.get("total_tokens"))
@@ -55,22 +56,20 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
     cached = count(read.get("cached_tokens"))
     if cached is None:  # DeepSeek's, and Together's
         cached = first_count(usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"))
-    return Tokens(
-        input=input_tokens,
-        output=output_tokens,
-        cache_read=cached,
-        cache_write=count(read.get("cache_write_tokens")),
-        reasoning=reasoning,
-        cost_usd=reported_cost(usage),
-        details=counted(
+    token_details: dict[str, int] = {}
+    if any(read.values()) or any(written.values()):
+        token_details = counted(
             input_audio_tokens=read.get("audio_tokens"),
             input_image_tokens=read.get("image_tokens"),
             output_audio_tokens=written.get("audio_tokens"),
             output_image_tokens=written.get("image_tokens"),
-        ),
-    )
-
-
-def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:
-    details = usage.get(name)
-    return details if type(details) is dict else {}
+        )
+    return {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "cache_read_tokens": cached,
+        "cache_write_tokens": count(read.get("cache_write_tokens")),
+        "reasoning_tokens": reasoning,
+        "cost_usd": reported_cost(usage),
+        "token_details": token_details,
+    }

@@ -61,7 +61,6 @@ class Answer(NamedTuple):
             finish = "tool_calls"
         elif finish == "stop" and refused(self.items):
             finish = "content_filter"
-        tokens = parse_usage(self.usage)
         content: str | list[ContentPart] = self.text
         state: ProviderState = {}
         if finish is not None and not is_plain(self.items):
@@ -72,21 +71,16 @@ class Answer(NamedTuple):
         return LLMResponse(
             text=self.text,
             model=source.redact(self.model) if self.model else source.model,
-            input_tokens=tokens.input,
-            output_tokens=tokens.output,
             tool_calls=calls,
             finish_reason=finish,
             finish_reason_raw=source.redact(self.finish) if self.finish else None,
-            cache_read_tokens=tokens.cache_read,
-            cache_write_tokens=tokens.cache_write,
-            reasoning_tokens=tokens.reasoning,
             reasoning=self.reasoning or None,
-            cost_usd=tokens.cost_usd,
             request_id=source.request_id,
             provider=source.provider,
             message=Message(
                 role="assistant", content=content, tool_calls=calls, provider_state=state
             ),
+            **parse_usage(self.usage),
         )
 
 

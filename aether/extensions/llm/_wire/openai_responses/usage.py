@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count, reported_cost
+from aether.extensions.llm._wire.reading import Tokens, count, inner, reported_cost
 
 __all__ = ["parse_usage"]
 
@@ -15,19 +15,14 @@ __all__ = ["parse_usage"]
 def parse_usage(usage: Any) -> Tokens:
     """The counts. What is no whole number of at least 0 is not known."""
     if not isinstance(usage, dict):
-        return Tokens()
-    read = _details(usage, "input_tokens_details")
-    written = _details(usage, "output_tokens_details")
-    return Tokens(
-        input=count(usage.get("input_tokens")),
-        output=count(usage.get("output_tokens")),
-        cache_read=count(read.get("cached_tokens")),
-        cache_write=count(read.get("cache_write_tokens")),
-        reasoning=count(written.get("reasoning_tokens")),
-        cost_usd=reported_cost(usage),
-    )
-
-
-def _details(usage: dict[str, Any], name: str) -> dict[str, Any]:
-    details = usage.get(name)
-    return details if isinstance(details, dict) else {}
+        return {}
+    read = inner(usage, "input_tokens_details")
+    written = inner(usage, "output_tokens_details")
+    return {
+        "input_tokens": count(usage.get("input_tokens")),
+        "output_tokens": count(usage.get("output_tokens")),
+        "cache_read_tokens": count(read.get("cached_tokens")),
+        "cache_write_tokens": count(read.get("cache_write_tokens")),
+        "reasoning_tokens": count(written.get("reasoning_tokens")),
+        "cost_usd": reported_cost(usage),
+    }
