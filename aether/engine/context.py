@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from aether import config
 from aether.engine.payloads import payload_of
 from aether.errors import DeadlineExceededError
-from aether.events import Event, EventBus
+from aether.events import TOOL_COMPLETE, TOOL_ERROR, TOOL_START, Event, EventBus
 from aether.llm.call import CallContext, new_id
 from aether.llm.deadline import Deadline
 from aether.llm.messages import LLMRequest, LLMResponse, Message
@@ -155,6 +155,10 @@ class RunContext:
             session_id=None if self.session is None else self.session.session_id,
             **fields,
         )
+
+    def tells_of_tools(self) -> bool:
+        """Whether anybody listens to what becomes of its tool calls."""
+        return any(map(self.events.wants, (TOOL_START, TOOL_COMPLETE, TOOL_ERROR)))
 
     async def publish(self, name: str, **fields: Any) -> None:
         """Publish an event of this run, if anybody listens: with copies of what it carries."""

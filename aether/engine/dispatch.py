@@ -6,6 +6,7 @@ It must not know how one call is run. All children have ended before it returns.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,9 @@ from aether.engine.context import RunContext
 from aether.engine.steps import tool_step
 from aether.errors import ToolLoopError
 from aether.llm.messages import LLMResponse, Message, ToolCall, new_call_id
+from aether.llm.scope import current_scope
 from aether.tools.contracts import Provenance, ToolInvocation, ToolResult
+from aether.tools.dispatch import begin, dispatch
 
 __all__ = ["MAX_CALLS_PER_TURN", "dispatch_calls", "tell_apart"]
 
@@ -88,17 +91,46 @@ def tell_apart(response: LLMResponse) -> LLMResponse:
 async def _gather(
     invocations: Sequence[ToolInvocation], run: RunContext, turn: int
 ) -> list[ToolResult]:
+    if len(invocations) == 1 and not (run.middleware or run.tells_of_tools()):
+        return [await tool_step(invocations[0], run, turn=turn, dispatch=_dispatch_alone)]
     loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(tool_step(call, run, turn=turn)) for call in invocations]
+    tasks = [loop.create_task(_step_in_task(call, run, turn)) for call in invocations]
+    await _all(tasks)
+    return [
+        _cancelled(call) if task.cancelled() else task.result()
+        for call, task in zip(invocations, tasks, strict=True)
+    ]
+
+
+async def _step_in_task(call: ToolInvocation, run: RunContext, turn: int) -> ToolResult:
+    """The step of a call in a task of its own, so that all of it may be in the call's scope."""
+    current_scope.set(run.scope(after_untrusted=call.provenance.after_untrusted))
+    return await tool_step(call, run, turn=turn, dispatch=_dispatch)
+
+
+async def _dispatch(call: ToolInvocation, run: RunContext) -> ToolResult:
+    return await dispatch(call, call.tool, offered=run.tools, middleware=run.middleware)
+
+
+async def _dispatch_alone(call: ToolInvocation, run: RunContext) -> ToolResult:
+    """Dispatch the only call of a turn, of which nobody is told: in a task if it needs one."""
+    context = contextvars.copy_context()
+    context.run(current_scope.set, run.scope(after_untrusted=call.provenance.after_untrusted))
+    begun = await begin(call, offered=run.tools, context=context)
+    if isinstance(begun, ToolResult):
+        return begun
+    task = asyncio.get_running_loop().create_task(begun, context=context)
+    await _all([task])
+    return _cancelled(call) if task.cancelled() else task.result()
+
+
+async def _all(tasks: Sequence[asyncio.Task[ToolResult]]) -> None:
+    """Wait for the tasks, and let none of them go on behind this, whatever comes."""
     try:
         # Only what is no Exception comes out of a step as one: the siblings need not go on then.
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
         await _end(tasks)
-    return [
-        _cancelled(call) if task.cancelled() else task.result()
-        for call, task in zip(invocations, tasks, strict=True)
-    ]
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

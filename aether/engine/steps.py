@@ -6,6 +6,7 @@ Events wrap exactly these two places. It must not know what comes before or afte
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ from aether.events import (
 from aether.llm.contracts import LLMProvider
 from aether.llm.failures import check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse
-from aether.llm.scope import current_scope
 
 if TYPE_CHECKING:
     from aether.tools.contracts import ToolInvocation, ToolResult
+
+    Dispatch = Callable[[ToolInvocation, RunContext], Awaitable[ToolResult]]
 
 __all__ = ["model_step", "tool_step"]
 
@@ -75,20 +77,17 @@ async def model_step(
     return response
 
 
-async def tool_step(call: ToolInvocation, run: RunContext, *, turn: int) -> ToolResult:
-    """One tool call with its `tool.*` events. To be run in a task of its own.
+async def tool_step(
+    call: ToolInvocation, run: RunContext, *, turn: int, dispatch: Dispatch
+) -> ToolResult:
+    """One tool call with its `tool.*` events.
 
     Whatever goes wrong in the tool is in the result.
     """
-    from aether.tools.dispatch import dispatch
-
-    current_scope.set(run.scope(after_untrusted=call.provenance.after_untrusted))
     started = perf_counter()
     try:
         await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
-        result = await dispatch(
-            call, run.tools.get(call.name), offered=run.tools, middleware=run.middleware
-        )
+        result = await dispatch(call, run)
     except BaseException as error:
         await run.publish(
             TOOL_ERROR,

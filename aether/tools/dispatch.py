@@ -6,11 +6,12 @@ It must not know how calls are ordered, nor that a model reads the results.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import difflib
 import functools
 import inspect
 import reprlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from aether.errors import UnknownNameError
@@ -27,10 +28,10 @@ from aether.tools.contracts import (
     ToolResult,
 )
 from aether.tools.registry import get_tool, list_tools, resolve_tools
-from aether.tools.results import bounded, render_bounded
-from aether.tools.threads import worker_threads
+from aether.tools.results import bounded, render_bounded, render_small
+from aether.tools.threads import OverdueError, worker_threads
 
-__all__ = ["MAX_ERROR_BYTES", "MAX_RESULT_BYTES", "dispatch", "dispatch_tool"]
+__all__ = ["MAX_ERROR_BYTES", "MAX_RESULT_BYTES", "begin", "dispatch", "dispatch_tool"]
 
 MAX_RESULT_BYTES = 1 << 20
 MAX_ERROR_BYTES = 2048
@@ -58,8 +59,6 @@ async def dispatch(
     Only cancellation of the current task and what is no `Exception` is raised. A handler that
     swallows the cancellation does not keep it from the caller.
     """
-    task = asyncio.current_task()
-    cancellations = 0 if task is None else task.cancelling()
     handler: NextHandler = functools.partial(_run, offered=offered, limit=max_result_bytes)
     if middleware:
         call = _own_copy(call)
@@ -67,12 +66,43 @@ async def dispatch(
             handler = functools.partial(_pass_through, layer, handler, max_result_bytes)
     if call.tool is not tool:
         call = call.model_copy(update={"tool": tool})
-    result = await handler(call)
-    if task is not None and task.cancelling() > cancellations:
-        raise asyncio.CancelledError
-    if result.tool_call_id != call.id or result.name != call.name:
-        result = result.model_copy(update={"tool_call_id": call.id, "name": call.name})
-    return result
+    return await _answer(call, handler(call))
+
+
+async def begin(
+    call: ToolInvocation,
+    *,
+    offered: Collection[str],
+    context: contextvars.Context | None = None,
+    max_result_bytes: int = MAX_RESULT_BYTES,
+) -> ToolResult | Coroutine[Any, Any, ToolResult]:
+    """As `dispatch` to the call's tool, as far as that needs no task of its own.
+
+    What has to be awaited, but for a thread, may change the task and the context that it is in, or
+    hold them up: where there is such, the coroutine that comes to the result is returned. It is
+    for a task with `context`, in which all that is run before is run, too; without one, for the
+    current task.
+    """
+    arguments = _checked(call, offered) if context is None else context.run(_checked, call, offered)
+    if isinstance(arguments, ToolResult):
+        return arguments
+    tool: Tool = call.tool
+    until = None
+    if tool.timeout is not None:
+        until = asyncio.get_running_loop().time() + tool.timeout
+    work = functools.partial(tool.handler, **arguments)
+    if _is_async(tool.handler):
+        return _answer(call, _finish(call, work, until, max_result_bytes))
+    try:
+        value = await worker_threads.run(
+            functools.partial(_call, work), context=context, until=until
+        )
+    except Exception as error:  # noqa: BLE001 - told in the result
+        return _failed(call, error, overdue=isinstance(error, OverdueError))
+    content = render_small(value, max_result_bytes)
+    if content is None:
+        return _answer(call, _finish(call, lambda: value, until, max_result_bytes))
+    return _success(call, content, value=value, untrusted=not tool.trusted)
 
 
 async def dispatch_tool(
@@ -151,6 +181,24 @@ async def _pass_through(
 
 
 async def _run(call: ToolInvocation, *, offered: Collection[str], limit: int) -> ToolResult:
+    begun = await begin(call, offered=offered, max_result_bytes=limit)
+    return begun if isinstance(begun, ToolResult) else await begun
+
+
+async def _answer(call: ToolCall, answering: Awaitable[ToolResult]) -> ToolResult:
+    """The result, if it answers the call, and nobody has swallowed a cancellation of this task."""
+    task = asyncio.current_task()
+    cancellations = 0 if task is None else task.cancelling()
+    result = await answering
+    if task is not None and task.cancelling() > cancellations:
+        raise asyncio.CancelledError
+    if result.tool_call_id != call.id or result.name != call.name:
+        result = result.model_copy(update={"tool_call_id": call.id, "name": call.name})
+    return result
+
+
+def _checked(call: ToolInvocation, offered: Collection[str]) -> dict[str, Any] | ToolResult:
+    """What to call the handler with, or why it is not called."""
     tool: Tool | None = call.tool
     if tool is None or tool.name != call.name:
         return _failure(call, "UnknownTool", _unknown(call.name, offered))
@@ -161,21 +209,29 @@ async def _run(call: ToolInvocation, *, offered: Collection[str], limit: int) ->
             reason = "too large, so not run"
         return _failure(call, "InvalidArguments", f"{reason}: {came}")
     try:
-        arguments = _validated(tool, call.arguments)
+        own = copy_arguments(call.arguments)
+        return require_names(tool.parameters, own) if tool.validate is None else tool.validate(own)
     except Exception as error:  # noqa: BLE001 - told in the result; validators may be anybody's
         return _failure(call, "InvalidArguments", _message(error))
-    deadline = asyncio.timeout(tool.timeout)
+
+
+async def _finish(
+    call: ToolInvocation, work: Callable[[], Any], until: float | None, limit: int
+) -> ToolResult:
+    """Await what the work gives, and tell it."""
+    tool: Tool = call.tool
+    deadline = asyncio.timeout_at(until)
     try:
         async with deadline:
-            value = await _call(tool.handler, arguments)
+            value = work()
+            if isinstance(value, Awaitable):
+                value = await value
     except asyncio.CancelledError:
         if _is_cancelled():
             raise
-        return _failure(call, "CancelledError", "the tool cancelled itself")
+        return _failed(call, _CancelledItselfError())
     except Exception as error:  # noqa: BLE001 - told in the result
-        if deadline.expired():
-            return _failure(call, "TimeoutError", f"no result within {tool.timeout:g} seconds")
-        return _failure(call, type(error).__name__, _message(error), untrusted=not tool.trusted)
+        return _failed(call, error, overdue=deadline.expired())
     if isinstance(value, ToolResult):
         return value.model_copy(update={"content": bounded(value.content, limit)})
     try:
@@ -186,18 +242,23 @@ async def _run(call: ToolInvocation, *, offered: Collection[str], limit: int) ->
     return _success(call, content, value=value, untrusted=not tool.trusted)
 
 
-def _validated(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    own = copy_arguments(arguments)
-    return require_names(tool.parameters, own) if tool.validate is None else tool.validate(own)
+class _CancelledItselfError(Exception):
+    """A handler has raised `CancelledError`, though nobody had cancelled its call."""
 
 
-async def _call(handler: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
+def _call(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except asyncio.CancelledError as error:
+        raise _CancelledItselfError from error
+
+
+def _is_async(handler: Callable[..., Any]) -> bool:
+    if inspect.isfunction(handler):
+        return inspect.iscoroutinefunction(handler)
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
         getattr(handler, "__call__", None)  # noqa: B004 - an object with an async __call__
-    ):
-        return await handler(**arguments)
-    value = await worker_threads.run(functools.partial(handler, **arguments))
-    return await value if isinstance(value, Awaitable) else value
+    )
 
 
 def _is_cancelled() -> bool:
@@ -222,6 +283,16 @@ def _failure(call: ToolCall, kind: str, message: str, *, untrusted: bool = False
         error_type=kind,
         untrusted=untrusted,
     )
+
+
+def _failed(call: ToolInvocation, error: Exception, *, overdue: bool = False) -> ToolResult:
+    """What to tell of a handler that has failed."""
+    tool: Tool = call.tool
+    if overdue:
+        return _failure(call, "TimeoutError", f"no result within {tool.timeout:g} seconds")
+    if isinstance(error, _CancelledItselfError):
+        return _failure(call, "CancelledError", "the tool cancelled itself")
+    return _failure(call, type(error).__name__, _message(error), untrusted=not tool.trusted)
 
 
 def _message(error: Exception) -> str:

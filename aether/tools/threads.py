@@ -11,11 +11,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from aether.errors import ToolError
 
-__all__ = ["WorkerThreads", "worker_threads"]
+__all__ = ["OverdueError", "WorkerThreads", "worker_threads"]
 
 T = TypeVar("T")
 
@@ -25,13 +26,18 @@ IDLE_SECONDS = 10.0
 _Outcome = tuple[Any, BaseException | None]
 
 
+class OverdueError(TimeoutError):
+    """The work has not ended in time. None that it raises itself is one."""
+
+
 class _Job:
     """One piece of work on its way from an event loop to a thread and back."""
 
-    __slots__ = ("abandoned", "ended", "loop", "outcome", "started", "work")
+    __slots__ = ("abandoned", "context", "ended", "loop", "outcome", "started", "work")
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[[], Any], context: contextvars.Context) -> None:
         self.work = work
+        self.context = context
         self.loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[_Outcome] = self.loop.create_future()
         self.started = False
@@ -41,13 +47,18 @@ class _Job:
     def deliver(self, outcome: _Outcome) -> None:
         """Tell the waiting loop. From any thread."""
         try:
-            self.loop.call_soon_threadsafe(self._settle, outcome)
+            self.loop.call_soon_threadsafe(self.settle, outcome)
         except RuntimeError:  # the loop was closed: nobody waits any more
             return
 
-    def _settle(self, outcome: _Outcome) -> None:
+    def settle(self, outcome: _Outcome) -> None:
+        """End the wait, unless it has ended. In the loop's thread."""
         if not self.outcome.done():
             self.outcome.set_result(outcome)
+
+
+_Mailbox = SimpleQueue[_Job]
+"""Where an idle thread waits for its next job."""
 
 
 class WorkerThreads:
@@ -65,10 +76,10 @@ class WorkerThreads:
 
     def forget(self) -> None:
         """Start anew, as in a forked process, which has none of its parent's threads."""
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._waiting: deque[_Job] = deque()
+        self._idle: list[_Mailbox] = []
         self._threads = 0
-        self._idle = 0
         self._abandoned = 0
 
     @property
@@ -76,21 +87,30 @@ class WorkerThreads:
         """Threads with work that nobody waits for any more."""
         return self._abandoned
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(
+        self,
+        work: Callable[[], T],
+        *,
+        context: contextvars.Context | None = None,
+        until: float | None = None,
+    ) -> T:
         """Run `work` in a thread, in a copy of the caller's context; its exception comes out here.
 
-        On cancellation the wait ends at once. Work that had not begun is not done; other work
-        goes on unseen.
+        Or in `context`, which nothing else may run in meanwhile. `until` is on the clock of the
+        event loop: then the wait ends with `OverdueError`. On cancellation it ends at once. Work
+        that had not begun is not done; other work goes on unseen.
         """
-        context = contextvars.copy_context()
-        job = _Job(lambda: context.run(work))
+        job = _Job(work, contextvars.copy_context() if context is None else context)
         self._submit(job)
+        timer = None if until is None else job.loop.call_at(until, self._give_up, job)
         try:
             value, error = await job.outcome
         except asyncio.CancelledError:
             self._abandon(job)
             raise
         finally:
+            if timer is not None:
+                timer.cancel()
             del job
         if error is None:
             return value  # type: ignore[no-any-return]  # what `work` returned
@@ -100,24 +120,34 @@ class WorkerThreads:
             del error  # else it would hold this frame, and the frame it
 
     def _submit(self, job: _Job) -> None:
-        with self._changed:
+        with self._lock:
             if self._abandoned >= self._limit:
                 raise self._stuck()
-            if len(self._waiting) >= self._idle and self._threads < self._limit:
-                threading.Thread(target=self._serve, name="aether-tool", daemon=True).start()
+            if self._idle:
+                self._idle.pop().put(job)
+            elif self._threads < self._limit:
+                mailbox = _Mailbox()
+                mailbox.put(job)
+                threading.Thread(
+                    target=self._serve, args=(mailbox,), name="aether-tool", daemon=True
+                ).start()
                 self._threads += 1
-            self._waiting.append(job)
-            self._changed.notify()
+            else:
+                self._waiting.append(job)
+
+    def _give_up(self, job: _Job) -> None:
+        self._abandon(job)
+        job.settle((None, OverdueError()))
 
     def _abandon(self, job: _Job) -> None:
-        with self._changed:
+        with self._lock:
             if job.ended:
                 return
+            job.abandoned = True
             if not job.started:
                 if job in self._waiting:
                     self._waiting.remove(job)
                 return
-            job.abandoned = True
             self._abandoned += 1
             if self._abandoned >= self._limit:
                 while self._waiting:
@@ -129,32 +159,48 @@ class WorkerThreads:
             "tools time limits of their own, or make them async."
         )
 
-    def _serve(self) -> None:
-        while job := self._next():
-            try:
-                outcome: _Outcome = (job.work(), None)
-            except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
-                outcome = (None, error)
-            with self._changed:
-                job.ended = True
-                if job.abandoned:
-                    self._abandoned -= 1
-            job.deliver(outcome)
-            del job, outcome
+    def _serve(self, mailbox: _Mailbox) -> None:
+        while job := self._next(mailbox):
+            if self._starts(job):
+                try:
+                    outcome: _Outcome = (job.context.run(job.work), None)
+                except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
+                    outcome = (None, error)
+                self._ends(job)
+                job.deliver(outcome)
+                del outcome
+            del job
+            self._is_free(mailbox)
 
-    def _next(self) -> _Job | None:
+    def _next(self, mailbox: _Mailbox) -> _Job | None:
         """The next piece of work, or none if there was nothing to do for a while."""
-        with self._changed:
-            while not self._waiting:
-                self._idle += 1
-                called = self._changed.wait(self._idle_seconds)
-                self._idle -= 1
-                if not called and not self._waiting:
+        try:
+            return mailbox.get(timeout=self._idle_seconds)
+        except Empty:
+            with self._lock:
+                if mailbox in self._idle:
+                    self._idle.remove(mailbox)
                     self._threads -= 1
                     return None
-            job = self._waiting.popleft()
-            job.started = True
-            return job
+            return mailbox.get()  # it has come just now
+
+    def _starts(self, job: _Job) -> bool:
+        with self._lock:
+            job.started = not job.abandoned
+            return job.started
+
+    def _ends(self, job: _Job) -> None:
+        with self._lock:
+            job.ended = True
+            if job.abandoned:
+                self._abandoned -= 1
+
+    def _is_free(self, mailbox: _Mailbox) -> None:
+        with self._lock:
+            if self._waiting:
+                mailbox.put(self._waiting.popleft())
+            else:
+                self._idle.append(mailbox)
 
 
 worker_threads = WorkerThreads()

@@ -73,7 +73,7 @@ async def test_an_idle_thread_is_used_again() -> None:
     threads = WorkerThreads()
 
     first = await threads.run(threading.get_ident)
-    await until(lambda: threads._idle > 0)
+    await until(lambda: bool(threads._idle))
 
     assert await threads.run(threading.get_ident) == first
 
@@ -234,7 +234,7 @@ async def test_nothing_of_the_work_is_kept_alive() -> None:
         with pytest.raises(ValueError):
             await threads.run(witness.fail)
         del witness
-        await until(lambda: threads._idle > 0)
+        await until(lambda: bool(threads._idle))
         await asyncio.sleep(0)  # the event loop holds what woke this task until its next turn
         assert alive() is None
     finally:
