@@ -397,7 +397,12 @@ class Aether:
             budgets=budgets,
         )
         request = build_request(
-            messages, options, model=model, tools=context.tools, output=context.output
+            messages,
+            options,
+            model=model,
+            tools=context.tools,
+            output=context.output,
+            context=context.new_call(),
         )
         return Run(wrap_run(stack, context.budgets), request, context)
 

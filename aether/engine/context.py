@@ -76,17 +76,20 @@ class RunContext:
         if parent.budgets:
             self.budgets = (*self.budgets, *parent.budgets)
 
-    def for_call(self, request: LLMRequest) -> LLMRequest:
-        """The request with the context of a new provider call, if there is time left for one."""
-        if self.deadline is not None:
-            self.limit().check()
-        self._latest_call = CallContext(
+    def new_call(self) -> CallContext:
+        """The context of another provider call. Each request of the run has its own."""
+        return CallContext(
             run_id=self.run_id,
             deadline=self.deadline,
             budgets=self.budgets,
             cache=self.cache,
         )
-        return request.replace(context=self._latest_call)
+
+    def begin_call(self, request: LLMRequest) -> None:
+        """A provider call begins, if there is time left for one."""
+        if self.deadline is not None:
+            self.limit().check()
+        self._latest_call = request.context
 
     def limit(self) -> Deadline:
         """The run's deadline, for whatever is awaited in it."""

@@ -64,7 +64,7 @@ class Progress:
         self, request: LLMRequest, response: LLMResponse, results: Sequence[ToolResult]
     ) -> LLMRequest:
         """The request that tells the model the results, if the run has turns left."""
-        request = _continued(request, response.message, *(result.message for result in results))
+        request = self._continued(request, response.message, *(each.message for each in results))
         self._tool_turns += 1
         if self._tool_turns >= self._run.most_turns():
             raise too_many_turns(request, self._run)
@@ -103,16 +103,16 @@ class Progress:
                 output.refuse(request, response, problems, usage=usage, error=error)
         self._retries += 1
         self.turn += 1
-        return _continued(request, *output.ask_again(response, problems))
+        return self._continued(request, *output.ask_again(response, problems))
 
-
-def _continued(request: LLMRequest, *messages: Message) -> LLMRequest:
-    """The request of the next turn. A forced choice of a tool holds for the first turn only."""
-    choice = request.tool_choice
-    return request.replace(
-        messages=(*request.messages, *messages),
-        tool_choice=choice if choice in _LASTING_CHOICES else None,
-    )
+    def _continued(self, request: LLMRequest, *messages: Message) -> LLMRequest:
+        """The request of the next turn. A forced choice of a tool holds for the first turn only."""
+        choice = request.tool_choice
+        return request.replace(
+            messages=(*request.messages, *messages),
+            tool_choice=choice if choice in _LASTING_CHOICES else None,
+            context=self._run.new_call(),
+        )
 
 
 _LASTING_CHOICES = (None, "auto", "none")

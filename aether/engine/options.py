@@ -25,6 +25,7 @@ from aether.registry import Registry
 if TYPE_CHECKING:
     from aether.engine.output import OutputType
     from aether.llm.budget import Budget
+    from aether.llm.call import CallContext
     from aether.tools.contracts import Tool, ToolMiddleware
 
 __all__ = ["CallOptions", "as_messages", "build_request", "build_run"]
@@ -110,6 +111,7 @@ def build_request(
     model: str | None,
     tools: Mapping[str, Tool],
     output: OutputType | None = None,
+    context: CallContext | None = None,
 ) -> LLMRequest:
     """The first request of a run. Values of a wrong type or range raise `InputError`."""
     unknown = options.keys() - _KNOWN
@@ -146,6 +148,7 @@ def build_request(
             model=model,
             temperature=temperature,
             tools=tuple(tools.values()),
+            context=context,
             **fields,
         )
     except InputError as error:

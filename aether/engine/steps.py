@@ -39,7 +39,7 @@ async def model_step(
 
     What a third party's provider raises comes out as an `AetherError`.
     """
-    request = run.for_call(request)
+    run.begin_call(request)
     context = request.context
     call_id = context.call_id if context is not None else None
     started = perf_counter()

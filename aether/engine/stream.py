@@ -50,10 +50,10 @@ async def run_stream(
         await run.publish(STREAM_START, request=first, call_id=run.run_id)
         while True:
             turn = progress.turn
-            sent = run.for_call(request)
+            run.begin_call(request)
             closing: StreamChunk | None = None
             pieces = []
-            async with open_batches(provider, sent) as batches:
+            async with open_batches(provider, request) as batches:
                 try:
                     async for batch in limit.iterate(batches):
                         for chunk in batch:
@@ -86,7 +86,7 @@ async def run_stream(
                 except DeadlineExceededError:
                     if closing is None:
                         raise
-            response = run.marked(_whole(closing, pieces, sent), sent.messages)
+            response = run.marked(_whole(closing, pieces, request), request.messages)
             run.add_usage(response.usage)
             total = _sum(total, response)
             if response.tool_calls:
