@@ -39,7 +39,7 @@ class Plan:
     operations: int
     """At least so many."""
     seconds: float = 0.0
-    """At least so long."""
+    """At least so long: the operations are spread over it."""
     seed: int = 7
     workers: int = 64
     """So many operations at once."""
@@ -197,12 +197,25 @@ class Phase:
     ) -> None:
         names, weights = list(KINDS), [weight for weight, _ in KINDS.values()]
         while not until():
+            early = self._early()
+            if early > 0:
+                await asyncio.sleep(early)
+                continue
             kind = chance.choices(names, weights)[0]
             self.outcome.done[kind] += 1
             tag = f"{kind}.{self.outcome.operations}"
             client = chance.choice(crew.clients)
             await self._operate(kind, Doing(tag, client, crew, chance, pool))
             self._after_each()
+
+    def _early(self) -> float:
+        """By how many seconds it is ahead: the operations are spread over the time, so that a quick
+        machine does no more of them.
+        """
+        if not self._plan.operations:
+            return 0.0
+        share = self.outcome.operations / self._plan.operations
+        return share * self._plan.seconds - self._elapsed()
 
     async def _operate(self, kind: str, doing: Doing) -> None:
         """Do it, perhaps cancel it, and look at how it ends."""
