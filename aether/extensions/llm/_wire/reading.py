@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sized
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, TypedDict, TypeVar
 
 from pydantic_core import from_json
 
@@ -86,8 +86,9 @@ def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
     more than `MAX_MEMBERS`.
     """
     if isinstance(value, kind):
-        if kind is list:
-            check_number(cast("list[Any]", value), name, source)
+        members: Any = value
+        if kind is list and len(members) > MAX_MEMBERS:
+            check_number(members, name, source)
         return value
     if value is None:
         return kind()
