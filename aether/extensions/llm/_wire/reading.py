@@ -59,9 +59,11 @@ def decode(body: bytes, source: Source) -> dict[str, Any]:
     may come.
     """
     value = decode_any(body, source)
+    if type(value) is dict:
+        return value
     if type(value) is list and value and type(value[0]) is dict:
-        value = value[0]
-    return value if type(value) is dict else expect(value, dict, "body", source)
+        return value[0]
+    return expect(value, dict, "body", source)
 
 
 def decode_any(body: bytes, source: Source) -> Any:
