@@ -294,8 +294,8 @@ def _maker(choice: object) -> Callable[[], Transport]:
 
 def _request_id(headers: Headers, source: Source) -> str | None:
     for name in _REQUEST_ID_HEADERS:
-        if headers.get(name):
-            return source.redact(headers[name])
+        if value := headers.get(name):
+            return source.redact(value)
     return None
 
 

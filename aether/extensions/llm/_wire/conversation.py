@@ -6,14 +6,18 @@ It must not know a protocol. What can be repaired with certainty is repaired; th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from typing import TypeAlias
 
 from aether.errors import InputError
 from aether.llm.content import ContentPart, ReasoningPart
 from aether.llm.messages import Message
 
 __all__ = ["call_id_within", "paired", "place_of"]
+
+_Results: TypeAlias = dict[str, tuple[int, Message] | None]
+"""Tool calls by their ids, in their order, each with the message that has its result."""
 
 
 def place_of(message: Message, position: int, number: int) -> str:
@@ -29,44 +33,37 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
     """
     if not messages:
         raise InputError("There are no messages to send.")
-    expected: list[str] = []
-    results: dict[str, tuple[int, Message]] = {}
+    results: _Results = {}
     for position, message in enumerate(messages, 1):
         if message.role == "tool":
-            call_id = _answered(message, expected, results)
-            if call_id is None and message.tool_call_id is None:
-                raise InputError(
-                    f"Message {position} (tool) has no tool_call_id. It must be the id of a tool "
-                    "call of the assistant message before it that has no result yet."
-                )
+            call_id = message.tool_call_id
             if call_id is None:
-                raise InputError(
-                    f"Message {position} is the result of the tool call {message.tool_call_id!r}, "
-                    "which the assistant message before it did not make, or which has a result "
-                    "already."
-                )
-            if message.tool_call_id is None:
+                call_id = _only_one(results, position)
                 message = message.model_copy(update={"tool_call_id": call_id})  # noqa: PLW2901 - mended
-            results[call_id] = (position, message)
-            if len(results) == len(expected):
-                for each in expected:
-                    yield results[each]
-                expected, results = [], {}
+            if call_id not in results or results[call_id] is not None:
+                raise InputError(
+                    f"Message {position} is the result of the tool call {call_id!r}, which the "
+                    "assistant message before it did not make, or which has a result already."
+                )
+            results[call_id] = position, message
+            if None not in results.values():
+                yield from filter(None, results.values())
+                results = {}
             continue
-        if expected:
+        if results:
             raise InputError(
                 f"Message {position} ({message.role}) comes before the results of the tool calls "
-                f"{_missing(expected, results)}. Put a tool message for each of them before it."
+                f"{', '.join(_missing(results))}. Put a tool message for each of them before it."
             )
         if message.role == "user" and not isinstance(message.content, str):
             _check_user(message.content, message, position)
         if message.tool_calls:
-            expected = _calls_of(message, position)
+            results = _none_yet(message, position)
         yield position, message
-    if expected:
+    if results:
         raise InputError(
             "The messages end before the results of the tool calls "
-            f"{_missing(expected, results)}. Add a tool message for each of them."
+            f"{', '.join(_missing(results))}. Add a tool message for each of them."
         )
 
 
@@ -75,21 +72,32 @@ def call_id_within(most: int, call_id: str) -> str:
     return call_id if len(call_id) <= most else f"call_{sha256(call_id.encode()).hexdigest()[:24]}"
 
 
-def _calls_of(message: Message, position: int) -> list[str]:
-    """The ids of the message's calls."""
-    calls = [call.id for call in message.tool_calls]
+def _none_yet(message: Message, position: int) -> _Results:
+    """The message's calls, without a result."""
+    results: _Results = dict.fromkeys([call.id for call in message.tool_calls])
     if message.role != "assistant":
         raise InputError(
             f"Message {position} ({message.role}) has tool calls, which only an assistant "
             "message can make."
         )
-    if len(set(calls)) < len(calls):
+    if len(results) < len(message.tool_calls):
         raise InputError(f"Message {position} has two tool calls with the same id.")
-    return calls
+    return results
 
 
-def _missing(expected: Sequence[str], results: Mapping[str, object]) -> str:
-    return ", ".join(each for each in expected if each not in results)
+def _missing(results: _Results) -> list[str]:
+    return [call_id for call_id, result in results.items() if result is None]
+
+
+def _only_one(results: _Results, position: int) -> str:
+    """The call without a result, if there is one."""
+    missing = _missing(results)
+    if len(missing) != 1:
+        raise InputError(
+            f"Message {position} (tool) has no tool_call_id. It must be the id of a tool call of "
+            "the assistant message before it that has no result yet."
+        )
+    return missing[0]
 
 
 def _check_user(parts: Sequence[ContentPart], message: Message, position: int) -> None:
@@ -99,13 +107,3 @@ def _check_user(parts: Sequence[ContentPart], message: Message, position: int) -
                 f"{place_of(message, position, number)} is of type reasoning, which a user's "
                 "message may hold none of: it is what a model thought."
             )
-
-
-def _answered(
-    message: Message, expected: Sequence[str], results: Mapping[str, object]
-) -> str | None:
-    call_id = message.tool_call_id
-    if call_id is not None:
-        return call_id if call_id in expected and call_id not in results else None
-    unanswered = [each for each in expected if each not in results]
-    return unanswered[0] if len(unanswered) == 1 else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sized
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, TypedDict, TypeVar
 
 from pydantic_core import from_json
 
@@ -59,9 +59,11 @@ def decode(body: bytes, source: Source) -> dict[str, Any]:
     may come.
     """
     value = decode_any(body, source)
+    if type(value) is dict:
+        return value
     if type(value) is list and value and type(value[0]) is dict:
-        value = value[0]
-    return value if type(value) is dict else expect(value, dict, "body", source)
+        return value[0]
+    return expect(value, dict, "body", source)
 
 
 def decode_any(body: bytes, source: Source) -> Any:
@@ -86,8 +88,9 @@ def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
     more than `MAX_MEMBERS`.
     """
     if isinstance(value, kind):
-        if kind is list:
-            check_number(cast("list[Any]", value), name, source)
+        members: Any = value
+        if kind is list and len(members) > MAX_MEMBERS:
+            check_number(members, name, source)
         return value
     if value is None:
         return kind()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from aether.errors import InputError
@@ -40,10 +41,9 @@ def render_messages(
 
     Neighbours of one role become one turn, and the results of a turn's calls begin the next one.
     """
-    conversation = _Conversation(profile, takes_unsigned="claude" not in model.lower())
-    conversation.begin_turn_at(_turn_start(messages))
+    conversation = _Conversation(messages, profile, takes_unsigned="claude" not in model.lower())
     for position, message in paired(messages):
-        conversation.add(message, position, messages)
+        conversation.add(message, position)
     if not conversation.turns:
         raise InputError("There is no message to answer: all of them are empty or system messages.")
     last = messages[-1]
@@ -59,7 +59,10 @@ def render_messages(
 
 
 class _Conversation:
-    def __init__(self, profile: ModelProfile, *, takes_unsigned: bool) -> None:
+    def __init__(
+        self, messages: Sequence[Message], profile: ModelProfile, *, takes_unsigned: bool
+    ) -> None:
+        self._messages = messages
         self._profile = profile
         # Other vendors' models may sign no thinking and yet want it back: DeepSeek's, Kimi.
         self._takes_unsigned = takes_unsigned
@@ -67,18 +70,13 @@ class _Conversation:
         self._taken: set[str] = set()
         self._system: list[Block] = []
         self._breakpoints = Breakpoints()
-        self._turn_start = 0
         self._container: str | None = None
         self.turns: list[dict[str, Any]] = []
 
-    def begin_turn_at(self, position: int) -> None:
-        """Where the turn that is to be answered begins."""
-        self._turn_start = position
-
-    def add(self, message: Message, position: int, messages: Sequence[Message]) -> None:
-        """One message, which has its position among all `messages`."""
+    def add(self, message: Message, position: int) -> None:
+        """One message, which has its position among all of them."""
         if message.role == "system":
-            self._add_system(message, position, _following_role(messages, position))
+            self._add_system(message, position, _following_role(self._messages, position))
         elif message.role == "tool":
             self._add_result(message, position)
         elif message.role == "user":
@@ -105,6 +103,22 @@ class _Conversation:
         if self._container is not None:
             fields["container"] = self._container
         return fields
+
+    @cached_property
+    def _turn_start(self) -> int:
+        """The position of the user's message that began the latest turn.
+
+        Thinking before it may be left out. Where a model binds its thinking to all that stood
+        before it, it must be: a session keeps no tool turns, a system text may change, and then the
+        thinking that was kept is refused ("bound to a different conversation").
+        """
+        start, before = 0, ""
+        for position, message in enumerate(self._messages, 1):
+            if message.role == "user" and before != "tool":
+                start = position
+            if message.role != "system":
+                before = message.role
+        return start
 
     def _takes_late_system(self, following: str | None) -> bool:
         """Behind a user's turn and before an answer; elsewhere it is refused, and then it stands
@@ -204,22 +218,6 @@ class _Conversation:
         for part in message.content:
             if isinstance(part, CachePoint):
                 self._breakpoints.add(self._blocks(), part.ttl)
-
-
-def _turn_start(messages: Sequence[Message]) -> int:
-    """The position of the user's message that began the latest turn.
-
-    Thinking before it may be left out. Where a model binds its thinking to all that stood before
-    it, it must be: a session keeps no tool turns, a system text may change, and then the thinking
-    that was kept is refused ("bound to a different conversation").
-    """
-    start, before = 0, ""
-    for position, message in enumerate(messages, 1):
-        if message.role == "user" and before != "tool":
-            start = position
-        if message.role != "system":
-            before = message.role
-    return start
 
 
 def _following_role(messages: Sequence[Message], position: int) -> str | None:

@@ -56,15 +56,15 @@ class Answer(NamedTuple):
         """The response. One that is not `whole` was cut: its last words may be missing, and what
         it cannot be sent back as is left out.
         """
-        calls = self._calls(cut=not whole or self._reason() in _CUTTING)
-        finish = self._finish_reason(calls)
+        reason = FINISH_REASONS.get(self.finish_reason or "", "other")
+        calls = self._calls(cut=not whole or reason in _CUTTING)
         text = self._joined("text", "text")
         state = state_of(self._content_with(calls), self.container) if whole else {}
         return LLMResponse(
             text=text,
             model=source.redact(self.model) if self.model else source.model,
             tool_calls=calls,
-            finish_reason=finish,
+            finish_reason="tool_calls" if calls and reason in ("stop", "other") else reason,
             finish_reason_raw=source.redact(self.finish_reason) if self.finish_reason else None,
             reasoning=self._joined("thinking", "thinking") or None,
             request_id=source.request_id,
@@ -85,19 +85,12 @@ class Answer(NamedTuple):
                 ProtocolError, f"{source.provider} answered with neither content nor a stop reason."
             )
         calls = [block for block in self.content if block["type"] == "tool_use"]
-        if any(not block.get("name") for block in calls):
+        if calls and not all(block.get("name") for block in calls):
             raise source.error(ProtocolError, f"{source.provider} gave a tool call without a name.")
         if self.finish_reason == "tool_use" and not calls:
             raise source.error(
                 ProtocolError, f"{source.provider} says that it calls tools, but gives no call."
             )
-
-    def _reason(self) -> FinishReason:
-        return FINISH_REASONS.get(self.finish_reason or "", "other")
-
-    def _finish_reason(self, calls: Sequence[ToolCall]) -> FinishReason | None:
-        reason = self._reason()
-        return "tool_calls" if calls and reason in ("stop", "other") else reason
 
     def _joined(self, kind: str, name: str) -> str:
         return "".join([block.get(name) or "" for block in self.content if block["type"] == kind])

@@ -95,7 +95,7 @@ def is_said(block: Block, *, unsigned: bool) -> bool:
     where that is taken.
     """
     if block["type"] == "text":
-        return bool(_text([block]).strip())
+        return bool(str(block.get("text") or "").strip())
     if block["type"] != "thinking":
         return True
     return bool(block.get("signature") or (unsigned and block.get("thinking")))

@@ -128,11 +128,12 @@ class Answer:
         if text:
             self.finish = None  # it goes on, whatever was said before
             return [self._say(text)]
-        feedback = expect(chunk.get("promptFeedback"), dict, "promptFeedback", source)
-        blocked = expect(feedback.get("blockReason"), str, "blockReason", source)
-        if blocked and blocked not in _UNSAID:
-            self._blocked = True
-            self.finish = blocked
+        if "promptFeedback" in chunk:
+            feedback = expect(chunk["promptFeedback"], dict, "promptFeedback", source)
+            blocked = expect(feedback.get("blockReason"), str, "blockReason", source)
+            if blocked and blocked not in _UNSAID:
+                self._blocked = True
+                self.finish = blocked
         for candidate in listed(chunk, "candidates", source):
             candidate = expect(candidate, dict, "candidate", source)  # noqa: PLW2901 - checked
             if not candidate.get("index"):  # the others are alternatives, which nobody asked for

@@ -60,7 +60,9 @@ def _details(usage: dict[str, Any]) -> dict[str, int]:
     """The tokens by modality. Where those from a cache are told, what is not among them is 0."""
     found: dict[str, int] = {}
     for field, name in _DETAILS.items():
-        listed = usage.get(field)
+        if field not in usage:
+            continue
+        listed = usage[field]
         for each in listed if type(listed) is list else ():
             modality = _MODALITIES.get(str(each.get("modality"))) if type(each) is dict else None
             tokens = None if modality is None else count(each.get("tokenCount"))

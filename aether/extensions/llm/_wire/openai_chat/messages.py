@@ -221,7 +221,7 @@ def _call(call: ToolCall, vendor: Vendor, position: int) -> dict[str, Any]:
 
 def _call_id(call_id: str, vendor: Vendor) -> str:
     """The id as the server takes it: the same text always gives the same id."""
-    if vendor.longest_call_id is not None:
+    if vendor.longest_call_id is not None and len(call_id) > vendor.longest_call_id:
         return call_id_within(vendor.longest_call_id, call_id)
     if not vendor.short_call_ids or _SHORT_ID.fullmatch(call_id):
         return call_id

@@ -47,7 +47,8 @@ def render_request(
         _add_tools(body, request, vendor, profile, model)
     elif request.tool_choice not in (None, "auto", "none"):
         raise InputError(f"tool_choice is {request.tool_choice!r}, but no tools are offered.")
-    body.update(reasoning_fields(request, vendor=vendor, profile=profile, model=model))
+    if request.reasoning is not None or request.tools:
+        body.update(reasoning_fields(request, vendor=vendor, profile=profile, model=model))
     _add_options(body, request, vendor, profile, model)
     return laid_over(body, request.extra_body, stream=stream)
 

@@ -93,7 +93,11 @@ class Answer(NamedTuple):
 
     def to_response(self, source: Source, *, whole: bool = True) -> LLMResponse:
         """The response. One that is not `whole` was cut: its last words may be missing."""
-        finish = self._finish_reason() if whole else None
+        finish = _neutral(self.finish_reason or "") if whole else None
+        if self.calls and finish in ("stop", "other"):
+            finish = "tool_calls"
+        elif self.refused and finish == "stop":
+            finish = "content_filter"
         calls: list[ToolCall] = []
         if self.calls:
             cut = not whole or finish in ("length", "content_filter", "error")
@@ -135,21 +139,17 @@ class Answer(NamedTuple):
         text = [TextPart(text=self.text)] if self.text else []
         return [*text, *self.media]
 
-    def _finish_reason(self) -> FinishReason:
-        reason = _neutral(self.finish_reason or "")
-        if self.calls and reason in ("stop", "other"):
-            return "tool_calls"
-        if self.refused and reason == "stop":
-            return "content_filter"
-        return reason
-
 
 def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMResponse:
     """The response that a body of status 200 holds; an error object inside it is raised."""
     value = decode(body, source)
     if value.get("error") or value.get("object") == "error":
         raise reported_error(value, source=source)
-    choice = _first_choice(value.get("choices"), source)
+    for choice in expect(value.get("choices"), list, "choices", source):
+        if isinstance(choice, dict) and choice.get("index") in (0, None):
+            break
+    else:
+        raise source.error(ProtocolError, f"{source.provider} answered without a choice.")
     if choice.get("error"):
         raise reported_error(choice, source=source)
     finish = expect(choice.get("finish_reason"), str, "finish_reason", source) or None
@@ -239,14 +239,6 @@ def read_model(value: dict[str, Any]) -> str | None:
 
 def _neutral(reason: str) -> FinishReason:
     return FINISH_REASONS.get(reason.partition(":")[0], "other")
-
-
-def _first_choice(choices: Any, source: Source) -> dict[str, Any]:
-    found = expect(choices, list, "choices", source)
-    for choice in found:
-        if isinstance(choice, dict) and choice.get("index") in (0, None):
-            return choice
-    raise source.error(ProtocolError, f"{source.provider} answered without a choice.")
 
 
 def _media(message: dict[str, Any], source: Source) -> list[ContentPart]:

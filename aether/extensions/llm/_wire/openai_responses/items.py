@@ -72,7 +72,8 @@ def begun(value: Any, source: Source) -> Item:
     """
     item = expect(value, dict, "output item", source)
     for field in ("type", "name", "call_id"):
-        expect(item.get(field), str, f"{field} of an output item", source)
+        if field in item:
+            expect(item[field], str, f"{field} of an output item", source)
     return item
 
 
@@ -97,15 +98,17 @@ def checked(value: Any, source: Source) -> Item:
     return item
 
 
-def pieces(item: Mapping[str, Any]) -> Iterator[Piece]:
+def pieces(item: Mapping[str, Any]) -> Sequence[Piece]:
     """The texts of a message or of reasoning, in order. Of reasoning that is told both in full and
     in a summary, the full text.
     """
-    if item.get("type") == "message":
-        yield from _texts(item.get("content"), "text")
-    elif item.get("type") == "reasoning":
-        full = [piece for piece in _texts(item.get("content"), "reasoning") if piece.text]
-        yield from full or _texts(item.get("summary"), "summary")
+    kind = item.get("type")
+    if kind == "message":
+        return _texts(item.get("content"), "text")
+    if kind != "reasoning":
+        return ()
+    full = [piece for piece in _texts(item.get("content"), "reasoning") if piece.text]
+    return full or _texts(item.get("summary"), "summary")
 
 
 def is_commentary(item: Mapping[str, Any]) -> bool:
@@ -215,16 +218,14 @@ def _check_parts(item: Item, name: str, source: Source) -> None:
             expect(fields.get(field), str, "content part's text", source)
 
 
-def _texts(parts: Any, kind: Kind) -> Iterator[Piece]:
+def _texts(parts: Any, kind: Kind) -> list[Piece]:
     if isinstance(parts, str):
-        yield Piece(kind, 0, parts)
-        return
+        return [Piece(kind, 0, parts)]
+    found: list[Piece] = []
     for index, part in enumerate(parts if isinstance(parts, list) else ()):
         field = _PART_TEXTS.get(str(part.get("type"))) if isinstance(part, dict) else None
         if field is not None:
             text = part.get(field)
-            yield Piece(
-                "refusal" if field == "refusal" else kind,
-                index,
-                text if isinstance(text, str) else "",
-            )
+            said = text if isinstance(text, str) else ""
+            found.append(Piece("refusal" if field == "refusal" else kind, index, said))
+    return found

@@ -55,15 +55,16 @@ class Answer(NamedTuple):
 
     def to_response(self, source: Source) -> LLMResponse:
         """The response."""
+        plain = is_plain(self.items)
         finish = None if self.finish is None else FINISH_REASONS.get(self.finish, "other")
         calls = calls_in(self.items, source, cut=self.finish not in ("completed", ""))
         if finish in ("stop", "other") and calls:
             finish = "tool_calls"
-        elif finish == "stop" and refused(self.items):
+        elif finish == "stop" and not plain and refused(self.items):
             finish = "content_filter"
         content: str | list[ContentPart] = self.text
         state: ProviderState = {}
-        if finish is not None and not is_plain(self.items):
+        if finish is not None and not plain:
             images = list(images_in(self.items))
             if images:
                 content = [*([TextPart(text=self.text)] if self.text else []), *images]
