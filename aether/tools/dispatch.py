@@ -83,7 +83,12 @@ async def begin(
     for a task with `context`, in which all that is run before is run, too; without one, for the
     current task.
     """
-    arguments = _checked(call, offered) if context is None else context.run(_checked, call, offered)
+    if context is None:
+        arguments = _checked(call, offered)
+        in_thread = contextvars.copy_context()
+    else:
+        arguments = context.run(_checked, call, offered)
+        in_thread = context.copy()
     if isinstance(arguments, ToolResult):
         return arguments
     tool: Tool = call.tool
@@ -95,7 +100,7 @@ async def begin(
         return _answer(call, _finish(call, work, until, max_result_bytes))
     try:
         value = await worker_threads.run(
-            functools.partial(_call, work), context=context, until=until
+            functools.partial(_call, work), context=in_thread, until=until
         )
     except Exception as error:  # noqa: BLE001 - told in the result
         return _failed(call, error, overdue=isinstance(error, OverdueError))
