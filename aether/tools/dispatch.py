@@ -66,7 +66,7 @@ async def dispatch(
             handler = functools.partial(_pass_through, layer, handler, max_result_bytes)
     if call.tool is not tool:
         call = call.model_copy(update={"tool": tool})
-    return await _answer(call, handler(call))
+    return await _answer(call, handler)
 
 
 async def begin(
@@ -97,7 +97,7 @@ async def begin(
         until = asyncio.get_running_loop().time() + tool.timeout
     work = functools.partial(tool.handler, **arguments)
     if _is_async(tool.handler):
-        return _answer(call, _finish(call, work, until, max_result_bytes))
+        return _answer(call, functools.partial(_finish, work, until, max_result_bytes))
     try:
         value = await worker_threads.run(
             functools.partial(_call, work), context=in_thread, until=until
@@ -106,7 +106,7 @@ async def begin(
         return _failed(call, error, overdue=isinstance(error, OverdueError))
     content = render_small(value, max_result_bytes)
     if content is None:
-        return _answer(call, _finish(call, lambda: value, until, max_result_bytes))
+        return _answer(call, functools.partial(_finish, lambda: value, until, max_result_bytes))
     return _success(call, content, value=value, untrusted=not tool.trusted)
 
 
@@ -190,11 +190,11 @@ async def _run(call: ToolInvocation, *, offered: Collection[str], limit: int) ->
     return begun if isinstance(begun, ToolResult) else await begun
 
 
-async def _answer(call: ToolCall, answering: Awaitable[ToolResult]) -> ToolResult:
-    """The result, if it answers the call, and nobody has swallowed a cancellation of this task."""
+async def _answer(call: ToolInvocation, handler: NextHandler) -> ToolResult:
+    """What the handler answers, under the call's id; a cancellation that it swallows goes on."""
     task = asyncio.current_task()
     cancellations = 0 if task is None else task.cancelling()
-    result = await answering
+    result = await handler(call)
     if task is not None and task.cancelling() > cancellations:
         raise asyncio.CancelledError
     if result.tool_call_id != call.id or result.name != call.name:
@@ -221,7 +221,7 @@ def _checked(call: ToolInvocation, offered: Collection[str]) -> dict[str, Any] |
 
 
 async def _finish(
-    call: ToolInvocation, work: Callable[[], Any], until: float | None, limit: int
+    work: Callable[[], Any], until: float | None, limit: int, call: ToolInvocation
 ) -> ToolResult:
     """Await what the work gives, and tell it."""
     tool: Tool = call.tool
