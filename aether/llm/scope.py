@@ -1,6 +1,6 @@
 """Where code runs: inside which run, agent, session and depth of delegation.
 
-It must not know the engine, which sets it, and only inside each tool call's own task: a context
+It must not know the engine, which sets it, and only in each tool call's own context: a context
 variable set in an async generator would leak into whoever reads the generator.
 """
 

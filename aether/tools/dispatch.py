@@ -76,12 +76,11 @@ async def begin(
     context: contextvars.Context | None = None,
     max_result_bytes: int = MAX_RESULT_BYTES,
 ) -> ToolResult | Coroutine[Any, Any, ToolResult]:
-    """As `dispatch` to the call's tool, as far as that needs no task of its own.
+    """`dispatch` to the call's tool, as far as it can be done in anybody's task.
 
-    What has to be awaited, but for a thread, may change the task and the context that it is in, or
-    hold them up: where there is such, the coroutine that comes to the result is returned. It is
-    for a task with `context`, in which all that is run before is run, too; without one, for the
-    current task.
+    The result, where no more has to be awaited than a thread. What an author's code awaits may
+    change its task, or hold it up: then the coroutine that comes to the result, for a task with
+    this `context`. In that, all code of the author's runs; without one, in the current one.
     """
     if context is None:
         arguments = _checked(call, offered)
