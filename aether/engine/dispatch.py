@@ -64,6 +64,8 @@ async def dispatch_calls(
 
 def tell_apart(response: LLMResponse) -> LLMResponse:
     """The response with a new id for each call whose id another one before it has already."""
+    if len(response.tool_calls) == 1:
+        return response
     seen: set[str] = set()
     renamed: dict[int, str] = {}
     for place, call in enumerate(response.tool_calls):

@@ -13,6 +13,8 @@ from pydantic import VERSION, BaseModel, ConfigDict, ValidationError
 from aether.errors import InputError
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from pydantic_core import ErrorDetails
 
 __all__ = ["Data", "problems_in"]
@@ -75,6 +77,17 @@ class Data(BaseModel):
         # Validation need not come through here for each model that it makes, which would take it
         # more than twice as long.
         __init__.__pydantic_base_init__ = True
+
+    def __copy__(self) -> Self:
+        """As pydantic's own, which asks for each part how it is copied."""
+        if self.__private_attributes__ or self.__pydantic_extra__ is not None:  # a subclass's
+            return super().__copy__()
+        copied = object.__new__(type(self))
+        object.__setattr__(copied, "__dict__", self.__dict__.copy())
+        object.__setattr__(copied, "__pydantic_fields_set__", self.__pydantic_fields_set__.copy())
+        object.__setattr__(copied, "__pydantic_extra__", None)
+        object.__setattr__(copied, "__pydantic_private__", None)
+        return copied
 
 
 def _name(args: tuple[Any, ...], data: dict[str, Any], cls: type[Data]) -> None:

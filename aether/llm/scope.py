@@ -1,6 +1,6 @@
 """Where code runs: inside which run, agent, session and depth of delegation.
 
-It must not know the engine, which sets it, and only inside each tool call's own task: a context
+It must not know the engine, which sets it, and only in each tool call's own context: a context
 variable set in an async generator would leak into whoever reads the generator.
 """
 
@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aether.llm.usage import TokenUsage
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Scope", "current_scope", "time_left"]
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """The run whose tool call is executing in this context."""
 
     run_id: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +29,8 @@ def copy_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     `ValueError` for numbers that are none, for what is nested more than 64 levels deep or has more
     than 65,536 values, and for objects that JSON does not have and that cannot be copied.
     """
+    if len(arguments) <= MAX_JSON_PARTS and _SHARED.issuperset(map(type, arguments.values())):
+        return dict(arguments)  # as most are
     if has_too_many_parts(arguments):
         raise ValueError(
             f"more than {MAX_JSON_PARTS} values, or nested more than {MAX_DEPTH} levels deep"
@@ -36,9 +38,13 @@ def copy_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _copied(value, 1) for name, value in arguments.items()}
 
 
+_SHARED = frozenset({str, int, bool, type(None)})
+"""Types whose values a copy may share: they cannot change, and JSON has all of them."""
+
+
 def _copied(value: Any, depth: int) -> Any:
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind in _SHARED:
         return value
     if kind is float:
         if not math.isfinite(value):
@@ -71,17 +77,18 @@ class ArgumentValidator:
     in; it raises `ValueError` that tells a model, argument by argument, what is wrong.
     """
 
-    __slots__ = ("_adapter", "_definitions", "_others", "_properties")
+    __slots__ = ("_adapter", "_definitions", "_others", "_properties", "_validate")
 
     def __init__(self, adapter: TypeAdapter[dict[str, Any]], parameters: Mapping[str, Any]) -> None:
         self._adapter = adapter
+        self._validate: Callable[[object], dict[str, Any]] = adapter.validator.validate_python
         self._properties: Mapping[str, Any] = parameters["properties"]
         self._others: Any = parameters["additionalProperties"]
         self._definitions: Mapping[str, Any] = parameters.get("$defs", {})
 
     def __call__(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            validated = self._adapter.validate_python(arguments)
+            validated = self._validate(arguments)
         except ValidationError as error:
             raise ValueError(self._explain(error)) from None
         name = self._counted(arguments, validated)

@@ -66,7 +66,7 @@ async def dispatch(
             handler = functools.partial(_pass_through, layer, handler, max_result_bytes)
     if call.tool is not tool:
         call = call.model_copy(update={"tool": tool})
-    return await _answer(call, handler(call))
+    return await _answer(call, handler)
 
 
 async def begin(
@@ -76,14 +76,18 @@ async def begin(
     context: contextvars.Context | None = None,
     max_result_bytes: int = MAX_RESULT_BYTES,
 ) -> ToolResult | Coroutine[Any, Any, ToolResult]:
-    """As `dispatch` to the call's tool, as far as that needs no task of its own.
+    """`dispatch` to the call's tool, as far as it can be done in anybody's task.
 
-    What has to be awaited, but for a thread, may change the task and the context that it is in, or
-    hold them up: where there is such, the coroutine that comes to the result is returned. It is
-    for a task with `context`, in which all that is run before is run, too; without one, for the
-    current task.
+    The result, where no more has to be awaited than a thread. What an author's code awaits may
+    change its task, or hold it up: then the coroutine that comes to the result, for a task with
+    this `context`. In that, all code of the author's runs; without one, in the current one.
     """
-    arguments = _checked(call, offered) if context is None else context.run(_checked, call, offered)
+    if context is None:
+        arguments = _checked(call, offered)
+        in_thread = contextvars.copy_context()
+    else:
+        arguments = context.run(_checked, call, offered)
+        in_thread = context.copy()
     if isinstance(arguments, ToolResult):
         return arguments
     tool: Tool = call.tool
@@ -92,16 +96,16 @@ async def begin(
         until = asyncio.get_running_loop().time() + tool.timeout
     work = functools.partial(tool.handler, **arguments)
     if _is_async(tool.handler):
-        return _answer(call, _finish(call, work, until, max_result_bytes))
+        return _answer(call, functools.partial(_finish, work, until, max_result_bytes))
     try:
         value = await worker_threads.run(
-            functools.partial(_call, work), context=context, until=until
+            functools.partial(_call, work), context=in_thread, until=until
         )
     except Exception as error:  # noqa: BLE001 - told in the result
         return _failed(call, error, overdue=isinstance(error, OverdueError))
     content = render_small(value, max_result_bytes)
     if content is None:
-        return _answer(call, _finish(call, lambda: value, until, max_result_bytes))
+        return _answer(call, functools.partial(_finish, lambda: value, until, max_result_bytes))
     return _success(call, content, value=value, untrusted=not tool.trusted)
 
 
@@ -185,11 +189,11 @@ async def _run(call: ToolInvocation, *, offered: Collection[str], limit: int) ->
     return begun if isinstance(begun, ToolResult) else await begun
 
 
-async def _answer(call: ToolCall, answering: Awaitable[ToolResult]) -> ToolResult:
-    """The result, if it answers the call, and nobody has swallowed a cancellation of this task."""
+async def _answer(call: ToolInvocation, handler: NextHandler) -> ToolResult:
+    """What the handler answers, under the call's id; a cancellation that it swallows goes on."""
     task = asyncio.current_task()
     cancellations = 0 if task is None else task.cancelling()
-    result = await answering
+    result = await handler(call)
     if task is not None and task.cancelling() > cancellations:
         raise asyncio.CancelledError
     if result.tool_call_id != call.id or result.name != call.name:
@@ -216,7 +220,7 @@ def _checked(call: ToolInvocation, offered: Collection[str]) -> dict[str, Any] |
 
 
 async def _finish(
-    call: ToolInvocation, work: Callable[[], Any], until: float | None, limit: int
+    work: Callable[[], Any], until: float | None, limit: int, call: ToolInvocation
 ) -> ToolResult:
     """Await what the work gives, and tell it."""
     tool: Tool = call.tool

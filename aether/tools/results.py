@@ -36,6 +36,7 @@ LARGE = 32 * 1024
 """A value with fewer characters and members than this, of the types that JSON has, is written at
 once: that takes some milliseconds at most."""
 
+_SCALARS = frozenset({int, float, bool, type(None)})
 _as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _TURN = 1000
 """So many pieces of a larger one are written before the rest of the loop has its turn."""
@@ -117,6 +118,8 @@ def _cut(text: str, limit: int, size: str) -> str:
 
 
 def _is_small(value: object) -> bool:
+    if type(value) in _SCALARS:
+        return True
     size = 0
     parts = [value]
     for part in parts:
@@ -129,7 +132,7 @@ def _is_small(value: object) -> bool:
                 parts += part  # type: ignore[arg-type]  # a dict's keys
                 if kind is dict:
                     parts += part.values()  # type: ignore[attr-defined]
-        elif kind is not int and kind is not float and kind is not bool and part is not None:
+        elif kind not in _SCALARS:
             return False
     return True
 

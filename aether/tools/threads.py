@@ -27,7 +27,7 @@ _Outcome = tuple[Any, BaseException | None]
 
 
 class OverdueError(TimeoutError):
-    """The work has not ended in time. None that it raises itself is one."""
+    """The work has not ended in time. What the work itself raises is never this."""
 
 
 class _Job:
@@ -94,11 +94,10 @@ class WorkerThreads:
         context: contextvars.Context | None = None,
         until: float | None = None,
     ) -> T:
-        """Run `work` in a thread, in a copy of the caller's context; its exception comes out here.
+        """Run `work` in a thread, in `context` or a copy of the caller's; its exception comes out.
 
-        Or in `context`, which nothing else may run in meanwhile. `until` is on the clock of the
-        event loop: then the wait ends with `OverdueError`. On cancellation it ends at once. Work
-        that had not begun is not done; other work goes on unseen.
+        The wait ends at once on cancellation, and with `OverdueError` at `until`, on the clock of
+        the event loop. Work that had not begun then is not done; other work goes on unseen.
         """
         job = _Job(work, contextvars.copy_context() if context is None else context)
         self._submit(job)
