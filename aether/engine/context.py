@@ -118,11 +118,13 @@ class RunContext:
         return response.model_copy(update={"message": message})
 
     def runs_in_parallel(self) -> bool:
-        """Whether the calls of one turn run side by side. The environment is asked when needed."""
-        return config.parallel_tools() if self.parallel_tools is None else self.parallel_tools
+        """Whether the calls of a turn run side by side. The environment is asked once, if at all."""
+        if self.parallel_tools is None:
+            self.parallel_tools = config.parallel_tools()
+        return self.parallel_tools
 
     def most_turns(self) -> int:
-        """How many turns with tool calls there may be. The environment is asked when needed."""
+        """How many turns with tool calls there may be. The environment is asked once, if at all."""
         if self.max_tool_iterations is None:
             self.max_tool_iterations = config.max_tool_iterations()
         return self.max_tool_iterations
