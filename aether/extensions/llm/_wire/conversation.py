@@ -34,6 +34,7 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
     if not messages:
         raise InputError("There are no messages to send.")
     results: _Results = {}
+    missing = 0
     for position, message in enumerate(messages, 1):
         if message.role == "tool":
             call_id = message.tool_call_id
@@ -46,7 +47,8 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
                     "assistant message before it did not make, or which has a result already."
                 )
             results[call_id] = position, message
-            if None not in results.values():
+            missing -= 1
+            if not missing:
                 yield from filter(None, results.values())
                 results = {}
             continue
@@ -59,6 +61,7 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
             _check_user(message.content, message, position)
         if message.tool_calls:
             results = _none_yet(message, position)
+            missing = len(results)
         yield position, message
     if results:
         raise InputError(
