@@ -118,7 +118,7 @@ class RunContext:
         return response.model_copy(update={"message": message})
 
     def runs_in_parallel(self) -> bool:
-        """Whether the calls of a turn run side by side. The environment is asked once, if at all."""
+        """Whether calls of one turn run side by side. The environment is asked once, if at all."""
         if self.parallel_tools is None:
             self.parallel_tools = config.parallel_tools()
         return self.parallel_tools
