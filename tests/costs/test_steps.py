@@ -147,7 +147,7 @@ async def test_a_chunk_is_read_once_and_by_few_functions(
 
 @pytest.mark.parametrize(
     ("way", "most"),
-    [(ask, 5_200), (ask_with_a_tool, 14_500), (stream, 13_000), (first_turn_of_a_session, 7_400)],
+    [(ask, 4_300), (ask_with_a_tool, 12_500), (stream, 13_000), (first_turn_of_a_session, 6_200)],
 )
 async def test_few_instructions_are_run(way: Way, most: int) -> None:
     client = build_client(Answering(chunks=CHUNKS))
