@@ -47,13 +47,17 @@ def _counts(usage: dict[str, Any]) -> Tokens:
 
 def _sum(tokens: Tokens, more: Tokens) -> Tokens:
     """Both together; without the input or the output of one, that sum is not known."""
-    details, others = tokens["token_details"], more["token_details"]
+    details, others = tokens.get("token_details", {}), more.get("token_details", {})
     return {
-        "input_tokens": _both(tokens["input_tokens"], more["input_tokens"]),
-        "output_tokens": _both(tokens["output_tokens"], more["output_tokens"]),
-        "cache_read_tokens": add_known(tokens["cache_read_tokens"], more["cache_read_tokens"]),
-        "cache_write_tokens": add_known(tokens["cache_write_tokens"], more["cache_write_tokens"]),
-        "reasoning_tokens": add_known(tokens["reasoning_tokens"], more["reasoning_tokens"]),
+        "input_tokens": _both(tokens.get("input_tokens"), more.get("input_tokens")),
+        "output_tokens": _both(tokens.get("output_tokens"), more.get("output_tokens")),
+        "cache_read_tokens": add_known(
+            tokens.get("cache_read_tokens"), more.get("cache_read_tokens")
+        ),
+        "cache_write_tokens": add_known(
+            tokens.get("cache_write_tokens"), more.get("cache_write_tokens")
+        ),
+        "reasoning_tokens": add_known(tokens.get("reasoning_tokens"), more.get("reasoning_tokens")),
         "token_details": {
             name: details.get(name, 0) + others.get(name, 0) for name in (*details, *others)
         },
