@@ -211,6 +211,21 @@ async def test_a_choice_that_forces_nothing_holds_for_every_turn(choice: str) ->
     assert [request.tool_choice for request in fake.requests] == [choice] * 3
 
 
+async def test_each_call_of_a_run_has_a_context_of_its_own_that_says_whose_it_is() -> None:
+    async def ping() -> str:
+        return "pong"
+
+    turns = [calling(("ping", {})), calling(("ping", {})), saying("done")]
+    fake = FakeProvider(responses=turns)
+    client = Aether(fake)
+    await client.ask("go", tools=[ping], timeout=60)
+    contexts = [request.context for request in fake.requests if request.context is not None]
+    assert len(contexts) == len({each.call_id for each in contexts}) == 3
+    assert len({(each.run_id, each.deadline) for each in contexts}) == 1
+    assert [len(each.entries) for each in contexts] == [1, 1, 1]
+    assert {entry.run_id for entry in client.usage.ledger} == {contexts[0].run_id}
+
+
 async def test_events_tell_the_turn_that_they_belong_to() -> None:
     def ping() -> str:
         return "pong"

@@ -276,6 +276,11 @@ class TestWaiting:
         assert await outcome(clock, retrying(provider, clock)) == an_answer(attempts=2)
         assert clock.sleeps == [2.0]
 
+    async def test_a_fraction_of_a_second_is_waited_for_too(self) -> None:
+        clock, provider = Clock(), Scripted(RateLimitError("no", retry_after=0.25), an_answer())
+        await outcome(clock, retrying(provider, clock, random=lambda: 0.0))
+        assert clock.sleeps == [0.25]
+
     async def test_a_short_retry_after_does_not_shorten_the_backoff(self) -> None:
         clock = Clock()
         provider = Scripted(RateLimitError("no", retry_after=0.25), an_answer())
