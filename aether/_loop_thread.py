@@ -72,22 +72,25 @@ class LoopThread:
                 "client.sync was called from code that runs on its own event loop, which would "
                 "wait for itself. Use the async client there."
             )
+        try:
+            return self._hand_over(coroutine).result()
+        except concurrent.futures.CancelledError:
+            if self.stopped:
+                raise ClientClosedError("The client was closed during this call.") from None
+            raise
+        except BaseException:
+            with suppress(RuntimeError):  # the loop is closed, and all of it has ended
+                self._loop.call_soon_threadsafe(_cancel, coroutine)
+            raise
+
+    def _hand_over(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         with self._lock:
             if self.stopped:
                 coroutine.close()
                 raise ClientClosedError("This client is closed. Make a new one.")
             if self._inherited:
                 self._begin()
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            if self.stopped:
-                raise ClientClosedError("The client was closed during this call.") from None
-            raise
-        except BaseException:
-            future.cancel()
-            raise
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def stop(self) -> None:
         """End the loop and the thread. Twice is fine."""
@@ -111,6 +114,15 @@ def _forget_inherited() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_inherited)
+
+
+def _cancel(coroutine: Coroutine[Any, Any, object]) -> None:
+    """End it, however far it has come: an interrupt may have come while it was handed over."""
+    for task in asyncio.all_tasks():
+        if task.get_coro() is coroutine:
+            task.cancel()
+            return
+    coroutine.close()
 
 
 async def _cancel_all() -> None:

@@ -481,3 +481,27 @@ def test_a_stream_that_was_interrupted_does_not_look_whole(
     with pytest.raises(StreamInterruptedError):
         list(stream)
     client.sync.close()
+
+
+@pytest.mark.row("M11")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_interrupt_while_a_blocking_call_is_handed_over_ends_that_call_alone(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = Waiting()
+    client = Aether(provider)
+    hand_over = asyncio.run_coroutine_threadsafe
+
+    def interrupted(*given: Any) -> Any:
+        monkeypatch.undo()
+        if when == "after":
+            hand_over(*given)
+            assert provider.asked.wait(5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        client.sync.session("s").ask("hi")
+    assert when == "before" or provider.released.wait(5)
+    assert client.sync.session("s").history() == []  # which would wait for a call under way
+    client.sync.close()
