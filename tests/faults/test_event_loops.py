@@ -479,7 +479,9 @@ async def test_forked_process_goes_on_with_loops_and_connections_of_its_own() ->
     warnings.filterwarnings("ignore", message=".*fork")  # newer Pythons warn of it, with threads
     print(client.sync.ask("before"))
     child = os.fork()
-    print(client.sync.ask("after"), asyncio.run(client.ask("too")), flush=True)
+    told = client.sync.ask("after"), asyncio.run(client.ask("too"))
+    sys.stdout.write(" ".join((*told, "\\n")))  # at once, for the other process writes, too
+    sys.stdout.flush()
     if child:
         assert os.waitpid(child, 0)[1] == 0
         print(client.sync.ask("at last"))
