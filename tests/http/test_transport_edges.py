@@ -746,3 +746,33 @@ async def test_a_reader_who_was_waited_for_gets_all_that_came_meanwhile(
                     await asyncio.sleep(0.002)
             assert came == chunk * count
         assert server.accepted == 1
+
+
+@pytest.mark.parametrize("count", [16_384, 16_385, 16_386])
+async def test_reading_goes_on_after_a_pause_that_began_with_the_last_chunk_that_had_come(
+    count: int,
+) -> None:
+    """aiohttp pauses at so many chunks; its parser may do so at the next one only."""
+    go_on = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        chunks = b"1\r\nx\r\n" * count
+        await connection.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        await go_on.wait()
+        await connection.write(b"3\r\nend\r\n0\r\n\r\n")
+
+    async with (
+        opened(AiohttpTransport()) as transport,
+        RawServer(script) as server,
+        transport.stream(
+            "POST", server.url, headers={}, body=b"x", timeout=Timeout(read=1)
+        ) as answer,
+    ):
+        await asyncio.sleep(0.02)  # until all chunks have come
+        came = b""
+        async for piece in answer.chunks():
+            came += piece
+            if len(came) == count:
+                go_on.set()
+        assert came == b"x" * count + b"end"
