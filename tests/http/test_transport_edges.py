@@ -595,7 +595,10 @@ async def test_a_body_that_names_no_end_has_none_where_the_transport_is_closed(
 
 
 @pytest.mark.parametrize("cut", [len(OK), 5, 1, 0])
-async def test_an_answer_that_came_right_behind_another_is_not_the_next_ones(cut: int) -> None:
+@pytest.mark.parametrize("more", [OK.replace(b"hello", b"wrong"), b"HTTP/1.1 103 Early\r\n\r\n"])
+async def test_an_answer_that_came_right_behind_another_is_not_the_next_ones(
+    cut: int, more: bytes
+) -> None:
     """In one piece with it, or with the end of its body."""
 
     async def script(connection: Connection) -> None:
@@ -603,7 +606,7 @@ async def test_an_answer_that_came_right_behind_another_is_not_the_next_ones(cut
             if server.accepted == 1:
                 await connection.write(OK[: len(OK) - cut])
                 await asyncio.sleep(0.002)
-                await connection.write(OK[len(OK) - cut :] + OK.replace(b"hello", b"wrong"))
+                await connection.write(OK[len(OK) - cut :] + more)
             else:
                 await connection.write(OK)
 

@@ -156,12 +156,12 @@ class Line(asyncio.Protocol):
             self._break(HttpProcessingError())
             return
         for message, content in messages:
-            switches = message.code == _SWITCHING_PROTOCOLS
-            if 100 <= message.code < 200 and not switches:
-                continue
             if self._head is None or self._head.done():  # nobody asked for it, or waits for it
                 self._transport.abort()
                 return
+            switches = message.code == _SWITCHING_PROTOCOLS
+            if 100 <= message.code < 200 and not switches:
+                continue
             self._may_stay = not (message.should_close or switches or upgraded)
             self._content = content
             self._head.set_result((message, content))
