@@ -779,3 +779,41 @@ async def test_reading_goes_on_after_a_pause_that_began_with_the_last_chunk_that
             if len(came) == count:
                 go_on.set()
         assert came == b"x" * count + b"end"
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 20", b"This is no HTTP.\r\n\r\n", None])
+async def test_a_request_that_failed_is_let_go_of_without_the_garbage_collector(
+    size: int, answer: bytes | None
+) -> None:
+    def exchanges() -> int:
+        return sum(type(it).__name__ == "_Exchange" for it in gc.get_objects())
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        if answer is None:
+            await connection.wait_closed_by_peer()
+        else:
+            await connection.write(answer)
+
+    async def fail() -> None:
+        with pytest.raises((ProviderConnectionError, ProtocolError, RequestTimeoutError)):
+            await transport.request(
+                "POST",
+                server.url,
+                headers={},
+                body=b"x" * size,
+                timeout=Timeout(read=0.02),
+                max_bytes=MEGABYTE,
+            )
+
+    async with opened(AiohttpTransport()) as transport, RawServer(script) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            before = exchanges()
+            await fail()
+            await asyncio.sleep(0.002)  # until the loop has closed the connection
+            assert exchanges() == before
+        finally:
+            gc.enable()
