@@ -595,7 +595,10 @@ async def test_a_body_that_names_no_end_has_none_where_the_transport_is_closed(
 
 
 @pytest.mark.parametrize("cut", [len(OK), 5, 1, 0])
-async def test_an_answer_that_came_right_behind_another_is_not_the_next_ones(cut: int) -> None:
+@pytest.mark.parametrize("more", [OK.replace(b"hello", b"wrong"), b"HTTP/1.1 103 Early\r\n\r\n"])
+async def test_an_answer_that_came_right_behind_another_is_not_the_next_ones(
+    cut: int, more: bytes
+) -> None:
     """In one piece with it, or with the end of its body."""
 
     async def script(connection: Connection) -> None:
@@ -603,7 +606,7 @@ async def test_an_answer_that_came_right_behind_another_is_not_the_next_ones(cut
             if server.accepted == 1:
                 await connection.write(OK[: len(OK) - cut])
                 await asyncio.sleep(0.002)
-                await connection.write(OK[len(OK) - cut :] + OK.replace(b"hello", b"wrong"))
+                await connection.write(OK[len(OK) - cut :] + more)
             else:
                 await connection.write(OK)
 
@@ -746,3 +749,71 @@ async def test_a_reader_who_was_waited_for_gets_all_that_came_meanwhile(
                     await asyncio.sleep(0.002)
             assert came == chunk * count
         assert server.accepted == 1
+
+
+@pytest.mark.parametrize("count", [16_384, 16_385, 16_386])
+async def test_reading_goes_on_after_a_pause_that_began_with_the_last_chunk_that_had_come(
+    count: int,
+) -> None:
+    """aiohttp pauses at so many chunks; its parser may do so at the next one only."""
+    go_on = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        chunks = b"1\r\nx\r\n" * count
+        await connection.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks)
+        await go_on.wait()
+        await connection.write(b"3\r\nend\r\n0\r\n\r\n")
+
+    async with (
+        opened(AiohttpTransport()) as transport,
+        RawServer(script) as server,
+        transport.stream(
+            "POST", server.url, headers={}, body=b"x", timeout=Timeout(read=1)
+        ) as answer,
+    ):
+        await asyncio.sleep(0.02)  # until all chunks have come
+        came = b""
+        async for piece in answer.chunks():
+            came += piece
+            if len(came) == count:
+                go_on.set()
+        assert came == b"x" * count + b"end"
+
+
+@pytest.mark.parametrize("size", [100, 100_000])
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 20", b"This is no HTTP.\r\n\r\n", None])
+async def test_a_request_that_failed_is_let_go_of_without_the_garbage_collector(
+    size: int, answer: bytes | None
+) -> None:
+    def exchanges() -> int:
+        return sum(type(it).__name__ == "_Exchange" for it in gc.get_objects())
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        if answer is None:
+            await connection.wait_closed_by_peer()
+        else:
+            await connection.write(answer)
+
+    async def fail() -> None:
+        with pytest.raises((ProviderConnectionError, ProtocolError, RequestTimeoutError)):
+            await transport.request(
+                "POST",
+                server.url,
+                headers={},
+                body=b"x" * size,
+                timeout=Timeout(read=0.02),
+                max_bytes=MEGABYTE,
+            )
+
+    async with opened(AiohttpTransport()) as transport, RawServer(script) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            before = exchanges()
+            await fail()
+            await asyncio.sleep(0.002)  # until the loop has closed the connection
+            assert exchanges() == before
+        finally:
+            gc.enable()

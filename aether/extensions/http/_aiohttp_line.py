@@ -66,6 +66,7 @@ class Line(asyncio.Protocol):
         self._content: aiohttp.StreamReader | None = None
         self._may_stay = False
         self._reading_paused = False
+        self._was_paused = False
 
     @property
     def connected(self) -> bool:
@@ -94,6 +95,7 @@ class Line(asyncio.Protocol):
             raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
         # aiohttp's type is its own protocol; of that its bodies use what is here, and no more.
         self._parser = _parser(self, self._loop)  # type: ignore[arg-type]
+        self._was_paused = False
         self._head = head = self._loop.create_future()
         self._transport.write(request)
         return head
@@ -140,6 +142,10 @@ class Line(asyncio.Protocol):
             self.protocol.data_received(data)
         else:
             self._parse(self._parser, data)
+            if self._was_paused and not self._reading_paused and self._parser is not None:
+                # A pause at the end of a chunk stops the parser at the next one, also when reading
+                # has gone on meanwhile; nobody would ask it for the rest.
+                self._parse(self._parser, b"")
 
     def _parse(self, parser: HttpResponseParser, data: bytes) -> None:
         try:
@@ -150,12 +156,12 @@ class Line(asyncio.Protocol):
             self._break(HttpProcessingError())
             return
         for message, content in messages:
-            switches = message.code == _SWITCHING_PROTOCOLS
-            if 100 <= message.code < 200 and not switches:
-                continue
             if self._head is None or self._head.done():  # nobody asked for it, or waits for it
                 self._transport.abort()
                 return
+            switches = message.code == _SWITCHING_PROTOCOLS
+            if 100 <= message.code < 200 and not switches:
+                continue
             self._may_stay = not (message.should_close or switches or upgraded)
             self._content = content
             self._head.set_result((message, content))
@@ -163,7 +169,7 @@ class Line(asyncio.Protocol):
     def pause_reading(self) -> None:
         """Called by a body of which there is enough to read."""
         if self._parser is not None:
-            self._reading_paused = True
+            self._reading_paused = self._was_paused = True
             self._parser.pause_reading()
             with contextlib.suppress(RuntimeError):  # of a transport that is closing
                 self._transport.pause_reading()

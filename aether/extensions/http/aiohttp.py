@@ -154,7 +154,10 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             await self._leave()
             # Outside of `except`, so that no trace of aiohttp's error, which has the request's
             # headers in it, hangs on to ours.
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # which would hold this frame, and be held by it
         self.status = self._answer.status
         self.headers = flatten(self._answer.headers.items())
         return self
@@ -241,15 +244,17 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             await self._session.aclose()
 
     def _translate(self, error: Exception) -> AetherError:
-        if self._session.closed and not isinstance(error, AetherError):
+        if isinstance(error, AetherError):
+            return error
+        # Their frames hold what was waited for, and that the error: until garbage is collected.
+        error.__traceback__ = error.__cause__ = None
+        if self._session.closed:
             return closed_meanwhile(error, self.host)
         return _translate(error, self.host)
 
 
 def _translate(error: Exception, host: str) -> AetherError:
     """The library's error as one of Aether's. Only the host of the URL is told."""
-    if isinstance(error, AetherError):
-        return error
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return ProviderConnectionError(f"No address was found for {host}.", kind="dns")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
