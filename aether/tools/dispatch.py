@@ -94,10 +94,10 @@ async def begin(
     until = None
     if tool.timeout is not None:
         until = asyncio.get_running_loop().time() + tool.timeout
-    work = functools.partial(tool.handler, **arguments)
-    if _is_async(tool.handler):
-        return _answer(call, functools.partial(_finish, work, until, max_result_bytes))
     try:
+        work = functools.partial(tool.handler, **arguments)
+        if _is_async(tool.handler):
+            return _answer(call, functools.partial(_finish, work, until, max_result_bytes))
         value = await worker_threads.run(
             functools.partial(_call, work), context=in_thread, until=until
         )
