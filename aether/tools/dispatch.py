@@ -94,10 +94,10 @@ async def begin(
     until = None
     if tool.timeout is not None:
         until = asyncio.get_running_loop().time() + tool.timeout
-    work = functools.partial(tool.handler, **arguments)
-    if _is_async(tool.handler):
-        return _answer(call, functools.partial(_finish, work, until, max_result_bytes))
     try:
+        work = functools.partial(tool.handler, **arguments)
+        if _is_async(tool.handler):
+            return _answer(call, functools.partial(_finish, work, until, max_result_bytes))
         value = await worker_threads.run(
             functools.partial(_call, work), context=in_thread, until=until
         )
@@ -215,6 +215,8 @@ def _checked(call: ToolInvocation, offered: Collection[str]) -> dict[str, Any] |
     try:
         own = copy_arguments(call.arguments)
         return require_names(tool.parameters, own) if tool.validate is None else tool.validate(own)
+    except asyncio.CancelledError:  # a validator's own: nothing is awaited here
+        return _failed(call, _CancelledItselfError())
     except Exception as error:  # noqa: BLE001 - told in the result; validators may be anybody's
         return _failure(call, "InvalidArguments", _message(error))
 
@@ -302,7 +304,7 @@ def _failed(call: ToolInvocation, error: Exception, *, overdue: bool = False) ->
 def _message(error: Exception) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - an exception whose own __str__ fails still has a type
+    except (Exception, asyncio.CancelledError):  # noqa: BLE001 - it still has a type
         return ""
 
 

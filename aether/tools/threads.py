@@ -140,7 +140,7 @@ class WorkerThreads:
 
     def _abandon(self, job: _Job) -> None:
         with self._lock:
-            if job.ended:
+            if job.ended or job.abandoned:  # its time may be up when its caller is cancelled
                 return
             job.abandoned = True
             if not job.started:

@@ -133,6 +133,39 @@ async def test_a_cancellation_that_a_thread_raises_is_the_tools_own(way: Ask) ->
     assert told(fake).text == "Error: CancelledError: the tool cancelled itself"
 
 
+class OddError(Exception):
+    def __str__(self) -> str:
+        raise asyncio.CancelledError
+
+
+def cancels(_: Any = None) -> Any:
+    raise asyncio.CancelledError
+
+
+def fails_oddly() -> None:
+    raise OddError
+
+
+@pytest.mark.parametrize(
+    ("tool", "content"),
+    [
+        (
+            Tool("odd", "", {"type": "object"}, sets, validate=cancels),
+            "Error: CancelledError: the tool cancelled itself",
+        ),
+        (build_tool(fails_oddly, name="odd"), "Error: OddError"),
+    ],
+    ids=["a validator", "an exception's text"],
+)
+@ways
+async def test_no_cancellation_that_authors_raise_is_the_runs(
+    way: Ask, tool: Tool, content: str
+) -> None:
+    async with calling("odd") as (client, fake):
+        assert await way(client, [tool]) == "done"
+    assert told(fake).text == content
+
+
 @pytest.mark.row("T2")
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @ways

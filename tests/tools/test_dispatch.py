@@ -203,6 +203,31 @@ async def test_a_tool_made_by_hand_gets_the_arguments_as_they_are() -> None:
     )
 
 
+@pytest.mark.parametrize("made", [None, ["a"], {1: 2}])
+@pytest.mark.parametrize("in_a_thread", [False, True])
+async def test_what_a_validator_makes_that_are_no_arguments_is_told(
+    made: Any, in_a_thread: bool
+) -> None:
+    handler = add_in_a_thread if in_a_thread else add
+    tool = Tool("add", "", {"type": "object"}, handler, validate=lambda _: made)
+
+    assert (await run(tool)).error_type == "TypeError"
+
+
+async def test_a_handler_that_cannot_be_looked_at_is_told() -> None:
+    class Odd:
+        def __call__(self) -> None: ...
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "__call__":
+                raise RuntimeError("odd")
+            return super().__getattribute__(name)
+
+    result = await run(Tool("odd", "", {"type": "object"}, Odd()))
+
+    assert result.content == "Error: RuntimeError: odd"
+
+
 @pytest.mark.row("T16")
 async def test_a_tool_cannot_change_the_recorded_call() -> None:
     def spoil(items: list[Any], more: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -139,6 +140,28 @@ async def test_a_thread_counts_as_abandoned_until_its_work_ends() -> None:
 
 
 @pytest.mark.row("T5")
+async def test_a_thread_given_up_counts_once_though_its_caller_is_cancelled_too() -> None:
+    threads = WorkerThreads()
+    loop = asyncio.get_running_loop()
+    begun, go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        go.wait(60)
+
+    time = loop.time()
+    task = asyncio.create_task(threads.run(hang, until=time))
+    await asyncio.sleep(0)  # now its time is up, at the next turn of the loop
+    begun.wait(60)
+    loop.call_at(math.nextafter(time, math.inf), task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert threads.abandoned == 1
+
+    go.set()
+    await until(lambda: threads.abandoned == 0)
+
+
 async def test_when_all_threads_are_abandoned_new_work_fails_at_once() -> None:
     threads = WorkerThreads(limit=2)
     gates = [await abandon(threads), await abandon(threads)]
