@@ -121,7 +121,8 @@ async def _dispatch_alone(call: ToolInvocation, run: RunContext) -> ToolResult:
     begun = await begin(call, offered=run.tools, context=context)
     if isinstance(begun, ToolResult):
         return begun
-    task = asyncio.get_running_loop().create_task(begun, context=context)
+    # Not `create_task(context=...)`: a task factory from before Python 3.11 does not take it.
+    task = context.run(asyncio.get_running_loop().create_task, begun)
     await _all([task])
     return _cancelled(call) if task.cancelled() else task.result()
 

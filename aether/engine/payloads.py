@@ -27,6 +27,7 @@ def payload_of(value: Any) -> Any:
                 output_schema=_apart(value.output_schema),
                 extra_body=_apart(value.extra_body),
                 extra_headers=dict(value.extra_headers),
+                context=None,  # the run's own: whoever asks with the copy makes another call
             )
         case LLMResponse():
             copied = _apart(value.model_copy(update={"output": None}))

@@ -74,6 +74,23 @@ async def test_it_makes_no_task_where_it_needs_but_a_thread(way: Ask) -> None:
     assert not [each for each in made if "step" in each or "_answer" in each]
 
 
+@ways
+async def test_a_task_factory_need_not_know_of_contexts(way: Ask) -> None:
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any) -> asyncio.Task[Any]:
+        return asyncio.Task(coroutine, loop=loop)
+
+    async def tell() -> bool:
+        return current_scope.get() is not None
+
+    async with calling("tell") as (client, fake):
+        asyncio.get_running_loop().set_task_factory(make)
+        try:
+            assert await way(client, [tell]) == "done"
+        finally:
+            asyncio.get_running_loop().set_task_factory(None)
+    assert told(fake).text == "true"
+
+
 def sets_in_a_thread() -> str:
     seen = variable.get()
     variable.set("changed")

@@ -32,6 +32,7 @@ from aether.events import (
     Event,
     EventBus,
 )
+from aether.extensions.llm.cost_tracking import CostTrackingProvider
 from aether.llm.contracts import LLMRequest, LLMResponse, StreamChunk, ToolCall
 from aether.testing import FakeProvider
 from tests.faults.aftermath import Aftermath
@@ -272,7 +273,8 @@ async def test_request_and_response_are_those_of_the_call() -> None:
     start, complete = seen
     assert start.request is not None
     assert [message.text for message in start.request.messages] == ["hi"]
-    assert complete.request == start.request == fake.requests[0]
+    asked = fake.requests[0].replace(context=None)
+    assert complete.request == start.request == asked
     assert complete.response == response
 
 
@@ -385,6 +387,27 @@ async def test_chunk_that_a_subscriber_changes_is_not_the_readers() -> None:
     client.on(STREAM_CHUNK)(change)
     chunks = [chunk async for chunk in client.stream("hi")]
     assert "".join(chunk.text for chunk in chunks) == "Hello, world"
+
+
+@pytest.mark.parametrize("name", [REQUEST_START, STREAM_START])
+async def test_a_request_that_a_subscriber_asks_with_is_no_attempt_of_the_run(name: str) -> None:
+    fake = FakeProvider()
+    shadow = CostTrackingProvider(FakeProvider())
+
+    async def ask_too(event: Event) -> None:
+        assert event.request is not None
+        await shadow.complete(event.request)
+
+    client = Aether(fake)
+    client.on(name)(ask_too)
+    if name == REQUEST_START:
+        await client.ask("hi")
+    else:
+        assert [chunk async for chunk in client.stream("hi")]
+    assert shadow.usage.total_requests == 1
+    [request] = fake.requests
+    assert request.context is not None
+    assert len(request.context.entries) == 1
 
 
 # --- ids --------------------------------------------------------------------------------------
