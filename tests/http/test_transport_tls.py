@@ -197,3 +197,31 @@ async def test_a_checked_address_is_asked_for_the_name_it_was_found_by(
         )
     assert names == ["localhost"]
     assert f"host: localhost:{port}".encode() in heads[0].lower()
+
+
+@pytest.mark.parametrize("closing", [b"Connection: close\r\n", b""])
+@pytest.mark.parametrize("body", [b"1\r\nx\r\n" * 60_000, b"4e20\r\n" + b"x" * 20_000 + b"\r\n"])
+async def test_a_slow_reader_gets_the_whole_of_an_answer_behind_which_the_server_closes(
+    closing: bytes, body: bytes, trusted: None
+) -> None:
+    """There is more than is read ahead, in chunks or in bytes, when the goodbye comes."""
+    body *= 2_000_000 // len(body) + 1
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n%b\r\n" % closing
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(head + body + b"0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_context())
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    came = 0
+    async with (
+        server,
+        opened(AiohttpTransport()) as transport,
+        transport.stream("POST", url, headers={}, body=b"{}", timeout=PATIENCE) as answer,
+    ):
+        async for piece in answer.chunks():
+            came += len(piece)
+            await asyncio.sleep(0.01)
+    assert came == body.count(b"x")

@@ -24,6 +24,9 @@ LONGEST_HEADER = 32 * 1024
 _READ_AHEAD = 256 * 1024
 """So much of a body may be there unread before reading pauses: aiohttp's own limit."""
 _SWITCHING_PROTOCOLS = 101
+_CLOSED = (RuntimeError, AttributeError)
+"""What transports raise that are paused or resumed when they have been closed, the latter asyncio's
+with TLS."""
 
 _parser = functools.partial(
     HttpResponseParser,
@@ -171,7 +174,7 @@ class Line(asyncio.Protocol):
         if self._parser is not None:
             self._reading_paused = self._was_paused = True
             self._parser.pause_reading()
-            with contextlib.suppress(RuntimeError):  # of a transport that is closing
+            with contextlib.suppress(*_CLOSED):
                 self._transport.pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
@@ -182,7 +185,7 @@ class Line(asyncio.Protocol):
         if resume_parser and self._parser is not None:
             self._parse(self._parser, b"")  # what it was given before the pause
         if not self._reading_paused:
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(*_CLOSED):
                 self._transport.resume_reading()
 
     def eof_received(self) -> None:
@@ -190,12 +193,14 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         lost = aiohttp.ClientPayloadError("The connection was lost.")
-        if exc is not None or not self.protocol.connected:  # it was reset, or closed on this side
-            self._break(lost)
-        elif self._parser is not None and self._content is not None:
-            with contextlib.suppress(Exception):  # more was to come
-                self._parser.feed_eof()  # which ends a body that has no other end
-            self._break(lost)
+        parser, self._parser = self._parser, None  # so that nothing pauses it any more
+        if parser is not None and self._content is not None and self.protocol.connected:
+            self._parse(parser, b"")  # what it holds since a pause: in one, TLS may come to its end
+            if exc is None:
+                with contextlib.suppress(Exception):  # more was to come
+                    parser.feed_eof()  # which ends a body that has no other end
+        if parser is not None or exc is not None or not self.protocol.connected:
+            self._break(lost)  # it was cut, or reset, or closed on this side
         self.protocol.connection_lost(exc)
         error = self.protocol.exception() or lost
         self.set_exception(error)
