@@ -131,6 +131,8 @@ def input_token_bound(request: LLMRequest) -> int:
     if size:
         size += SERVER_PROMPT
     for message in request.messages:
+        if _letters(message) > LARGEST_INPUT:  # to write it as JSON would take a while
+            return LARGEST_INPUT
         try:
             size += len(message.model_dump_json().encode())
         except ValueError:  # it is no JSON
@@ -403,6 +405,11 @@ def _bytes(text: str) -> int:
         return len(text)
     pieces = (text[at : at + _PIECE] for at in range(0, len(text), _PIECE))  # no copy of it all
     return sum(len(piece.encode("utf-8", "surrogatepass")) for piece in pieces)
+
+
+def _letters(message: Message) -> int:
+    """The characters of its text, and of arguments that could not be read."""
+    return len(message.text) + sum(len(call.invalid_arguments or "") for call in message.tool_calls)
 
 
 def _is_open_ended(message: Message) -> bool:

@@ -542,6 +542,10 @@ async def run_script(
 
     It is interrupted, as by Ctrl-C, when an answer of the server has come to hang.
     """
+    if interrupt:  # in the background, shells have it ignored
+        script = (
+            f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"
+        )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", script),
         *(server.base_url("openai"), transport),
