@@ -198,7 +198,9 @@ class Usage:
     def is_exact(self) -> bool:
         """Whether the tokens of every attempt are known: none is `estimated` or `unknown`.
 
-        Whether their prices are known, the rows say.
+        Whether their prices are known, the rows say. Calls count when they have ended: one that is
+        under way says nothing here yet, nor does a stream that was left by `break`, until the loop
+        has had the turns in which it is closed.
         """
         return not (self._tally.estimated or self._tally.unknown)
 

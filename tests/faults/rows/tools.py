@@ -81,7 +81,7 @@ ROWS: list[Row] = [
         "T13",
         "Calls that share an id, none though the model says that it calls, a thousand in a turn",
         "There is one result for each call, in the order of the calls. More than 128 are a "
-        "`ToolLoopError`, none at all a `ProtocolError`.",
+        "`ToolLoopError`; neither a call nor a text is a `ProtocolError`.",
     ),
     Row(
         "T14",
