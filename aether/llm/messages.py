@@ -112,7 +112,8 @@ class ToolCall(Data):
     arguments: dict[str, Any] = Field(default_factory=dict, kw_only=False)
     invalid_arguments: str | None = None
     """The arguments as they came, where they were no JSON object, or one with a name in it twice,
-    or too large a one (see `is_too_large`). Such a call is never run."""
+    or too large a one (see `is_too_large`), or by its server's word not whole. Such a call is never
+    run."""
     provider_state: ProviderState = Field(default_factory=dict)
 
     @model_validator(mode="before")

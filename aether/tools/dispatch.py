@@ -208,7 +208,7 @@ def _checked(call: ToolInvocation, offered: Collection[str]) -> dict[str, Any] |
         return _failure(call, "UnknownTool", _unknown(call.name, offered))
     if call.invalid_arguments is not None:
         came = reprlib.repr(call.invalid_arguments)
-        reason = "not a JSON object with each name once, so not run"
+        reason = "not one whole JSON object with each name once, so not run"
         if is_too_large(call.invalid_arguments):
             reason = "too large, so not run"
         return _failure(call, "InvalidArguments", f"{reason}: {came}")
