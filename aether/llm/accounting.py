@@ -32,7 +32,7 @@ from aether.llm.call import CallContext
 from aether.llm.content import AudioPart, CachePoint, ImagePart, ReasoningPart, TextPart
 from aether.llm.failures import translate
 from aether.llm.messages import LLMRequest, LLMResponse, Message, StreamChunk, ToolCall
-from aether.llm.usage import LedgerEntry
+from aether.llm.usage import LedgerEntry, counts_of
 
 __all__ = [
     "account_for",
@@ -180,10 +180,10 @@ def settle_answer(
         entry.request_id = source.request_id
         cost = source.cost_usd
         entry.cost_usd = cost if cost is not None and 0 <= cost < math.inf else None
-        characters = _written(source)
     entry.state = "exact"
     if entry.input_tokens is None or entry.output_tokens is None:
-        _estimate(entry, request, characters)
+        written = _written(source) if isinstance(source, LLMResponse) else characters
+        _estimate(entry, request, written)
 
 
 def settle_failure(
@@ -227,13 +227,17 @@ def settle_failure(
 def bound(entry: LedgerEntry, request: LLMRequest) -> None:
     """See to it that an entry whose counts are not all known says how many there may have been.
 
-    An `exact` entry without both counts is `estimated`. Of an `estimated` one that says nothing of
-    it, neither count is known.
+    A `pending` entry is `unknown` by then, and an `exact` one without both counts `estimated`. Of
+    an `estimated` one that says nothing of it, neither count is known.
     """
-    if entry.state == "exact" and None in (entry.input_tokens, entry.output_tokens):
+    if entry.state == "exact":
+        if entry.input_tokens is not None and entry.output_tokens is not None:
+            return
         entry.state = "estimated"
         known = True
     else:
+        if entry.state == "pending":
+            entry.state = "unknown"
         known = entry.state == "unknown"
     if entry.state not in ("estimated", "unknown"):
         return
@@ -281,8 +285,6 @@ def account_for(
         )
         entries = context.entries[first:]
     for entry in entries:
-        if entry.state == "pending":
-            entry.state = "unknown"
         bound(entry, request)
     return entries
 
@@ -341,11 +343,13 @@ def _count(told: object) -> int | None:
 
 
 def _take_counts(entry: LedgerEntry, source: LLMResponse | StreamChunk) -> None:
-    entry.input_tokens = _count(source.input_tokens)
-    entry.output_tokens = _count(source.output_tokens)
-    entry.cache_read_tokens = _count(source.cache_read_tokens)
-    entry.cache_write_tokens = _count(source.cache_write_tokens)
-    entry.reasoning_tokens = _count(source.reasoning_tokens)
+    (
+        entry.input_tokens,
+        entry.output_tokens,
+        entry.cache_read_tokens,
+        entry.cache_write_tokens,
+        entry.reasoning_tokens,
+    ) = map(_count, counts_of(source))
     if isinstance(source, LLMResponse):
         entry.token_details = source.token_details
 

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Literal
 
-__all__ = ["EntryState", "LedgerEntry", "TokenUsage", "add_known"]
+__all__ = ["EntryState", "LedgerEntry", "TokenUsage", "add_known", "counts_of"]
 
 EntryState = Literal["pending", "exact", "estimated", "unknown", "not_billed"]
+
+
+counts_of = attrgetter(
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"
+)
+"""The counts of a usage, an entry, a response or a chunk, in the order of their fields."""
 
 
 def add_known(a: int | None, b: int | None) -> int | None:
@@ -44,12 +51,8 @@ class TokenUsage:
             cost = self.cost_usd + (other.cost_usd or 0.0)
         return TokenUsage(
             self.requests + other.requests,
-            add_known(self.input_tokens, other.input_tokens),
-            add_known(self.output_tokens, other.output_tokens),
-            add_known(self.cache_read_tokens, other.cache_read_tokens),
-            add_known(self.cache_write_tokens, other.cache_write_tokens),
-            add_known(self.reasoning_tokens, other.reasoning_tokens),
-            cost,
+            *map(add_known, counts_of(self), counts_of(other)),
+            cost_usd=cost,
         )
 
 
