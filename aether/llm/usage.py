@@ -52,7 +52,7 @@ class TokenUsage:
         return TokenUsage(
             self.requests + other.requests,
             *map(add_known, counts_of(self), counts_of(other)),
-            cost_usd=cost,
+            cost,
         )
 
 
