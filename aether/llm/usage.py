@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Literal
+from typing import Literal, TypeVar
 
 __all__ = ["EntryState", "LedgerEntry", "TokenUsage", "add_known", "counts_of"]
+
+N = TypeVar("N", int, float)
 
 EntryState = Literal["pending", "exact", "estimated", "unknown", "not_billed"]
 
@@ -21,7 +23,7 @@ counts_of = attrgetter(
 """The counts of a usage, an entry, a response or a chunk, in the order of their fields."""
 
 
-def add_known(a: int | None, b: int | None) -> int | None:
+def add_known(a: N | None, b: N | None) -> N | None:
     """The sum of what is known; `None` if neither is."""
     if a is None:
         return b
@@ -46,14 +48,10 @@ class TokenUsage:
     cost_usd: float | None = None
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        cost = other.cost_usd
-        if self.cost_usd is not None:
-            cost = self.cost_usd + (other.cost_usd or 0.0)
-        return TokenUsage(
-            self.requests + other.requests,
-            *map(add_known, counts_of(self), counts_of(other)),
-            cost,
-        )
+        counts = map(add_known, counts_of(self), counts_of(other))
+        both = TokenUsage(self.requests + other.requests, *counts)
+        both.cost_usd = add_known(self.cost_usd, other.cost_usd)
+        return both
 
 
 @dataclass(slots=True)
