@@ -69,7 +69,9 @@ class Exchange:
                 response = self._codec.parse(body, source=source)
                 attempt.answered(response)
             whole = response if whole is None else joined(whole, response)
-            whole, following = self._follow_up(request, response, whole, part)
+            following = self._codec.follow_up(request, response)
+            if following is not None and not _may_go_on(request, part):
+                whole, following = _cut_off(whole), None
             if following is None:
                 return whole if shaping is None else shaping.response(whole)
             request = following
@@ -136,7 +138,9 @@ class Exchange:
                         response = assembly.finish()  # whole, only its end mark lacks
                     attempt.answered(response)
                     whole = response if whole is None else joined(whole, response)
-                    whole, following = self._follow_up(request, response, whole, part)
+                    following = self._codec.follow_up(request, response)
+                    if following is not None and not _may_go_on(request, part):
+                        whole, following = _cut_off(whole), None
                     if following is not None:
                         calls = len(whole.tool_calls)
                         if text and shaping is None:
@@ -182,7 +186,7 @@ class Exchange:
         """
         kept = None if asked is None or asked.context is None else asked.context.kept
         sent: _Sent
-        if kept is not None and (self, stream) in kept:
+        if kept and (self, stream) in kept:
             same, sent = kept[self, stream]
             if same() is asked:
                 return sent
@@ -207,20 +211,16 @@ class Exchange:
                 raise
             raise _broken_off(error, source, before) from error
 
-    def _follow_up(
-        self, request: LLMRequest, response: LLMResponse, whole: LLMResponse, part: int
-    ) -> tuple[LLMResponse, LLMRequest | None]:
-        """The whole so far, and the request that lets it go on, if there is one and it may.
 
-        An answer that may not go on, though there is more of it, was cut off.
-        """
-        following = self._codec.follow_up(request, response)
-        if following is None:
-            return whole, None
-        reservation = None if request.context is None else request.context.reservation
-        if part > MAX_FOLLOW_UPS or (reservation is not None and not reservation.extend()):
-            return whole.model_copy(update={"finish_reason": "length"}), None
-        return whole, following
+def _may_go_on(request: LLMRequest, part: int) -> bool:
+    """Whether the next part may be asked for after so many."""
+    reservation = None if request.context is None else request.context.reservation
+    return part <= MAX_FOLLOW_UPS and (reservation is None or reservation.extend())
+
+
+def _cut_off(whole: LLMResponse) -> LLMResponse:
+    """An answer that may not go on, though there is more of it."""
+    return whole.model_copy(update={"finish_reason": "length"})
 
 
 async def _read(body: bytes, source: Source) -> bytes:

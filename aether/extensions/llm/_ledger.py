@@ -32,13 +32,12 @@ class Attempt:
     A request without a context has no ledger, and then this does nothing.
     """
 
-    __slots__ = ("_accepted", "_assembly", "_entry", "_request")
+    _accepted = False
+    _assembly: _Assembly | None = None
 
     def __init__(self, request: LLMRequest, source: Source) -> None:
         context = request.context
         self._request = request
-        self._accepted = False
-        self._assembly: _Assembly | None = None
         self._entry = (
             None
             if context is None
