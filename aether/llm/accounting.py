@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import socket
+from collections.abc import Iterable
 from datetime import timedelta
 
 from aether.errors import (
@@ -163,26 +164,26 @@ def settle_answer(
     answer: LLMResponse | StreamChunk,
     request: LLMRequest,
     *,
+    counts: Iterable[int | None] | None = None,
     characters: int = 0,
 ) -> None:
-    """Settle an attempt that came back with `answer`: a response, or a stream's final chunk.
+    """Settle an attempt that came back with `answer`: a response, or a stream's final chunk where
+    that has none. `counts` are given where those of the answer cannot be believed.
 
     `exact` if the provider reported input and output. Else what is missing is estimated, the
-    output of a chunk without a response from the `characters` that were streamed.
+    output of a chunk from the `characters` that were streamed.
     """
-    source: LLMResponse | StreamChunk = answer
-    if isinstance(answer, StreamChunk) and isinstance(answer.response, LLMResponse):
-        source = answer.response
-    _take_counts(entry, source)
-    if isinstance(source, LLMResponse):
-        entry.model = source.model or entry.model
-        entry.provider = source.provider or entry.provider
-        entry.request_id = source.request_id
-        cost = source.cost_usd
+    _take_counts(entry, counts or counts_of(answer))
+    if isinstance(answer, LLMResponse):
+        entry.token_details = answer.token_details
+        entry.model = answer.model or entry.model
+        entry.provider = answer.provider or entry.provider
+        entry.request_id = answer.request_id
+        cost = answer.cost_usd
         entry.cost_usd = cost if cost is not None and 0 <= cost < math.inf else None
     entry.state = "exact"
     if entry.input_tokens is None or entry.output_tokens is None:
-        written = _written(source) if isinstance(source, LLMResponse) else characters
+        written = _written(answer) if isinstance(answer, LLMResponse) else characters
         _estimate(entry, request, written)
 
 
@@ -211,7 +212,8 @@ def settle_failure(
             return
         entry.model = partial.model or entry.model
         entry.request_id = partial.request_id or entry.request_id
-        _take_counts(entry, partial)
+        _take_counts(entry, counts_of(partial))
+        entry.token_details = partial.token_details
         characters = max(characters, _written(partial))
     # A server that reports an error may bill the input that it has told, or may not.
     counted = entry.output_tokens or (entry.input_tokens and not reported)
@@ -267,8 +269,6 @@ def account_for(
     The arguments are those of `record_attempt`. An answer from a cache is of no attempt.
     """
     entries = context.entries[first:]
-    if not isinstance(answer, LLMResponse | StreamChunk):
-        answer = None  # a third party may return anything
     missing = (not entries and not context.accounted) or (
         answer is not None and all(map(_brought_nothing, entries))
     )
@@ -314,8 +314,11 @@ def record_attempt(
         return
     entry = context.open_entry(provider=provider, model=model)
     entry.started_at -= timedelta(seconds=seconds)
+    if isinstance(answer, StreamChunk) and isinstance(answer.response, LLMResponse):
+        answer = answer.response
     if isinstance(answer, LLMResponse | StreamChunk):
-        settle_answer(entry, answer, request, characters=characters)
+        counts = map(_count, counts_of(answer))
+        settle_answer(entry, answer, request, counts=counts, characters=characters)
     else:
         settle_failure(entry, error, request, characters=characters)
 
@@ -342,16 +345,14 @@ def _count(told: object) -> int | None:
     return told if isinstance(told, int) and told >= 0 else None
 
 
-def _take_counts(entry: LedgerEntry, source: LLMResponse | StreamChunk) -> None:
+def _take_counts(entry: LedgerEntry, counts: Iterable[int | None]) -> None:
     (
         entry.input_tokens,
         entry.output_tokens,
         entry.cache_read_tokens,
         entry.cache_write_tokens,
         entry.reasoning_tokens,
-    ) = map(_count, counts_of(source))
-    if isinstance(source, LLMResponse):
-        entry.token_details = source.token_details
+    ) = counts
 
 
 def _estimate(

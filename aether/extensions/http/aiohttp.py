@@ -130,7 +130,11 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
 
     async def __aenter__(self) -> Self:
         failure: Exception | None = None
-        self._session = await self._open()
+        if self._check_address is None:
+            self._session = self._sessions.made() or await self._sessions.get()
+        else:
+            self._sessions.check_open()
+            self._session = Session(self._check_address)
         try:
             self._answer, self._line = await self._ask()
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
@@ -202,12 +206,6 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
                 return await content.readany()
         finally:
             patience.end(content)
-
-    async def _open(self) -> Session:
-        if self._check_address is None:
-            return self._sessions.made() or await self._sessions.get()
-        self._sessions.check_open()
-        return Session(self._check_address)
 
     async def _ask(self) -> tuple[Answer | aiohttp.ClientResponse, Line]:
         method, url, headers, body, timeout = self._request

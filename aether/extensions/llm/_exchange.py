@@ -59,15 +59,19 @@ class Exchange:
         for part in count(1):
             source = self._endpoint.source(model)
             sent = self._render(request, model, asked if part == 1 else None, stream=False)
-            with Attempt(request, source) as attempt:
+            attempt = Attempt(request, source)
+            try:
                 body = await self._endpoint.post(
                     *sent, source=source, on_headers=_listener(request)
                 )
-                attempt.accepted()
+                attempt.accepted = True
                 if len(body) > LARGE_BYTES:
                     body = await _read(body, source)
                 response = self._codec.parse(body, source=source)
                 attempt.answered(response)
+            except BaseException as error:
+                attempt.failed(error)
+                raise
             whole = response if whole is None else joined(whole, response)
             following = self._codec.follow_up(request, response)
             if following is not None and not _may_go_on(request, part):
@@ -95,7 +99,8 @@ class Exchange:
         for part in count(1):
             source = self._endpoint.source(model)
             sent = self._render(request, model, asked if part == 1 else None, stream=True)
-            with Attempt(request, source) as attempt:
+            attempt = Attempt(request, source)
+            try:
                 async with self._open(sent, source, request, before=whole) as events:
                     assembly = self._codec.assemble(source=source)
                     attempt.watch(assembly)
@@ -150,6 +155,9 @@ class Exchange:
                     else:
                         yield [shaping.final_chunk(whole)]
                     await events.drain()
+            except BaseException as error:
+                attempt.failed(error)
+                raise
             if following is None:
                 return
             request = following

@@ -285,7 +285,7 @@ class _Circuit:
     def settle(self, admission: _Admission, outcome: _Outcome) -> None:
         """Count the one outcome of an admitted call, unless its circuit has changed meanwhile."""
         if not admission.probe and (
-            outcome is _Outcome.NEUTRAL or (outcome is _Outcome.SUCCESS and not self._failures)
+            (outcome is _Outcome.SUCCESS and not self._failures) or outcome is _Outcome.NEUTRAL
         ):
             return  # nothing would change: the common way takes no lock
         with self._lock:

@@ -86,6 +86,8 @@ class CostTrackingProvider(ProviderWrapper):
         error: BaseException | None = None,
         characters: int = 0,
     ) -> None:
+        if not isinstance(answer, LLMResponse | StreamChunk):
+            answer = None  # a third party may return anything
         entries = account_for(
             context,
             request,
@@ -97,8 +99,7 @@ class CostTrackingProvider(ProviderWrapper):
             error=error,
             characters=characters,
         )
-        counted = entries and isinstance(answer, LLMResponse | StreamChunk)
-        self.usage.add(entries, request, answer if counted else None)
+        self.usage.add(entries, request, answer if entries else None)
 
 
 def _answer(last: object) -> LLMResponse | StreamChunk | None:
