@@ -10,6 +10,7 @@ import math
 import socket
 from collections.abc import Iterable
 from datetime import timedelta
+from operator import attrgetter
 
 from aether.errors import (
     AetherError,
@@ -33,7 +34,7 @@ from aether.llm.call import CallContext
 from aether.llm.content import AudioPart, CachePoint, ImagePart, ReasoningPart, TextPart
 from aether.llm.failures import translate
 from aether.llm.messages import LLMRequest, LLMResponse, Message, StreamChunk, ToolCall
-from aether.llm.usage import LedgerEntry, counts_of
+from aether.llm.usage import LedgerEntry
 
 __all__ = [
     "account_for",
@@ -173,7 +174,7 @@ def settle_answer(
     `exact` if the provider reported input and output. Else what is missing is estimated, the
     output of a chunk from the `characters` that were streamed.
     """
-    _take_counts(entry, counts or counts_of(answer))
+    _take_counts(entry, counts or _counts_of(answer))
     if isinstance(answer, LLMResponse):
         entry.token_details = answer.token_details
         entry.model = answer.model or entry.model
@@ -212,7 +213,7 @@ def settle_failure(
             return
         entry.model = partial.model or entry.model
         entry.request_id = partial.request_id or entry.request_id
-        _take_counts(entry, counts_of(partial))
+        _take_counts(entry, _counts_of(partial))
         entry.token_details = partial.token_details
         characters = max(characters, _written(partial))
     # A server that reports an error may bill the input that it has told, or may not.
@@ -317,7 +318,7 @@ def record_attempt(
     if isinstance(answer, StreamChunk) and isinstance(answer.response, LLMResponse):
         answer = answer.response
     if isinstance(answer, LLMResponse | StreamChunk):
-        counts = map(_count, counts_of(answer))
+        counts = map(_count, _counts_of(answer))
         settle_answer(entry, answer, request, counts=counts, characters=characters)
     else:
         settle_failure(entry, error, request, characters=characters)
@@ -343,6 +344,11 @@ def _is_cached(answer: LLMResponse | StreamChunk | None) -> bool:
 def _count(told: object) -> int | None:
     """What a third party's provider tells may be no count: then it has told nothing."""
     return told if isinstance(told, int) and told >= 0 else None
+
+
+_counts_of = attrgetter(
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"
+)
 
 
 def _take_counts(entry: LedgerEntry, counts: Iterable[int | None]) -> None:

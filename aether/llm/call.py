@@ -57,17 +57,21 @@ class Reservation(Protocol):
 class CallContext:
     """One call of a provider stack, from its outermost layer to the adapter and back."""
 
-    admission: Admission | None = None
-    reservation: Reservation | None = None
-    on_headers: Callable[[Mapping[str, str]], None] | None = None
-    """Told the headers of each answer, errors too, when they are there; names in lower case."""
-    queued = False
-    """Whether it waits in this process for its next attempt, of which nothing was sent yet, or was
-    refused there: such an attempt has no entry."""
-    waited = 0.0
-    """Seconds that it has waited in this process, between attempts and for its turn."""
-    accounted = False
-    """Whether an inner layer sees to it that each attempt has its entry."""
+    __slots__ = (
+        "accounted",
+        "admission",
+        "budgets",
+        "cache",
+        "call_id",
+        "deadline",
+        "entries",
+        "kept",
+        "on_headers",
+        "queued",
+        "reservation",
+        "run_id",
+        "waited",
+    )
 
     def __init__(
         self,
@@ -86,8 +90,19 @@ class CallContext:
         """Those that the call draws on besides its stack's own."""
         self.cache = cache
         """Whether to answer it from a cache, and under which key; `None` leaves it to the layer."""
+        self.admission: Admission | None = None
+        self.reservation: Reservation | None = None
+        self.on_headers: Callable[[Mapping[str, str]], None] | None = None
+        """Told the headers of each answer, errors too, when they are there; names in lower case."""
+        self.queued = False
+        """Whether it waits in this process for its next attempt, of which nothing was sent yet, or
+        was refused there: such an attempt has no entry."""
+        self.waited = 0.0
+        """Seconds that it has waited in this process, between attempts and for its turn."""
         self.entries: list[LedgerEntry] = []
         """The attempts made for this call, in order."""
+        self.accounted = False
+        """Whether an inner layer sees to it that each attempt has its entry."""
         self.kept: dict[object, Any] = {}
         """What an adapter keeps from one attempt to the next, under a key of its own."""
 

@@ -7,20 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import Literal, TypeVar
 
-__all__ = ["EntryState", "LedgerEntry", "TokenUsage", "add_known", "counts_of"]
+__all__ = ["EntryState", "LedgerEntry", "TokenUsage", "add_known"]
 
 N = TypeVar("N", int, float)
 
 EntryState = Literal["pending", "exact", "estimated", "unknown", "not_billed"]
-
-
-counts_of = attrgetter(
-    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"
-)
-"""The counts of a usage, an entry, a response or a chunk, in the order of their fields."""
 
 
 def add_known(a: N | None, b: N | None) -> N | None:
@@ -48,10 +41,15 @@ class TokenUsage:
     cost_usd: float | None = None
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        counts = map(add_known, counts_of(self), counts_of(other))
-        both = TokenUsage(self.requests + other.requests, *counts)
-        both.cost_usd = add_known(self.cost_usd, other.cost_usd)
-        return both
+        return TokenUsage(
+            self.requests + other.requests,
+            add_known(self.input_tokens, other.input_tokens),
+            add_known(self.output_tokens, other.output_tokens),
+            add_known(self.cache_read_tokens, other.cache_read_tokens),
+            add_known(self.cache_write_tokens, other.cache_write_tokens),
+            add_known(self.reasoning_tokens, other.reasoning_tokens),
+            add_known(self.cost_usd, other.cost_usd),
+        )
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from aether.extensions.llm._worst_case import least_of, most_of
 from aether.llm.accounting import bound
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.pricing import PriceSource
-from aether.llm.usage import LedgerEntry, TokenUsage, add_known, counts_of
+from aether.llm.usage import LedgerEntry, TokenUsage, add_known
 
 __all__ = ["Costs", "Tally"]
 
@@ -175,13 +175,11 @@ def _reported(
 
 
 def _add_tokens(row: TokenUsage, source: LLMResponse | StreamChunk | LedgerEntry) -> None:
-    (
-        row.input_tokens,
-        row.output_tokens,
-        row.cache_read_tokens,
-        row.cache_write_tokens,
-        row.reasoning_tokens,
-    ) = map(add_known, counts_of(row), counts_of(source))
+    row.input_tokens = add_known(row.input_tokens, source.input_tokens)
+    row.output_tokens = add_known(row.output_tokens, source.output_tokens)
+    row.cache_read_tokens = add_known(row.cache_read_tokens, source.cache_read_tokens)
+    row.cache_write_tokens = add_known(row.cache_write_tokens, source.cache_write_tokens)
+    row.reasoning_tokens = add_known(row.reasoning_tokens, source.reasoning_tokens)
 
 
 def _priced(entry: LedgerEntry, table: PriceSource) -> tuple[Decimal | None, Decimal | None]:
