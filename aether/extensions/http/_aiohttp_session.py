@@ -86,8 +86,6 @@ class Session:
         self, target: Target, body: bytes | None, timeout: Timeout
     ) -> tuple[Answer | aiohttp.ClientResponse, Line]:
         """Send a request. The answer has begun; its body is to be read, or to be closed."""
-        if self._connector.closed:
-            raise RuntimeError("The connector is closed.")
         if not (body and len(body) <= _AT_ONCE and target.is_plain):
             return await self._ask_in_parts(target.request(body), timeout)
         line = self._idle.take(target.server) or await self._connect(target.ready, timeout)
@@ -148,6 +146,8 @@ class Session:
         had asked would be taken for that to the next request. Nothing has been sent by then, so
         another connection takes its place.
         """
+        if self._connector.closed:
+            raise RuntimeError("The connector is closed.")
         while True:
             try:
                 connection = await self._connector.connect(

@@ -53,8 +53,9 @@ class Exchange:
         connection at once.
         """
         model = self._model(request)
-        asked = request
-        request, shaping = self._shape(asked, model)
+        asked, shaping = request, None
+        if request.output_schema is not None:
+            request, shaping = self._shape(request, model)
         whole: LLMResponse | None = None
         for part in count(1):
             source = self._endpoint.source(model)
@@ -92,8 +93,9 @@ class Exchange:
 
     async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         model = self._model(request)
-        asked = request
-        request, shaping = self._shape(asked, model)
+        asked, shaping = request, None
+        if request.output_schema is not None:
+            request, shaping = self._shape(request, model)
         whole: LLMResponse | None = None
         calls = 0  # of the parts before: an index tells the calls of the whole answer apart
         for part in count(1):
@@ -178,8 +180,6 @@ class Exchange:
 
     def _shape(self, request: LLMRequest, model: str) -> tuple[LLMRequest, AnswerTool | None]:
         """The request with its schema said in a way that the model knows."""
-        if request.output_schema is None:
-            return request, None
         mode = self._codec.output_mode(request, model)
         if mode == "tool":
             shaping = AnswerTool(request)
