@@ -33,7 +33,7 @@ from aether.extensions.http._wire import (
 )
 from aether.http.contracts import AddressCheck, Timeout
 
-__all__ = ["Session", "Turns"]
+__all__ = ["Session", "Target", "Turns"]
 
 _AT_ONCE = 64 * 1024
 """So much is written at once: asyncio takes it without a pause."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -24,7 +24,7 @@ from aether.errors import (
 )
 from aether.extensions.http._aiohttp_answer import Answer
 from aether.extensions.http._aiohttp_line import Line, at_least
-from aether.extensions.http._aiohttp_session import Session, Turns
+from aether.extensions.http._aiohttp_session import Session, Target, Turns
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
@@ -207,17 +207,24 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         finally:
             patience.end(content)
 
-    async def _ask(self) -> tuple[Answer | aiohttp.ClientResponse, Line]:
+    def _ask(self) -> Awaitable[tuple[Answer | aiohttp.ClientResponse, Line]]:
         method, url, headers, body, timeout = self._request
         session = self._session
         target = session.target(method, url, tuple(headers.items()))
         self.host = target.host
+        if session.turns is None and timeout.total is None:
+            return session.ask(target, body, timeout)
+        return self._ask_in_time(target, body, timeout)
+
+    async def _ask_in_time(
+        self, target: Target, body: bytes | None, timeout: Timeout
+    ) -> tuple[Answer | aiohttp.ClientResponse, Line]:
+        session = self._session
         if session.turns is not None:
             timeout = await session.turns.take(timeout)
             self._turns = session.turns
-        if timeout.total is None:
-            return await session.ask(target, body, timeout)
-        self._until = asyncio.get_running_loop().time() + at_least(timeout.total)
+        if timeout.total is not None:
+            self._until = asyncio.get_running_loop().time() + at_least(timeout.total)
         async with asyncio.timeout_at(self._until):
             return await session.ask(target, body, timeout)
 
