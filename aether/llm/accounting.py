@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import math
 import socket
+from collections.abc import Iterable
 from datetime import timedelta
+from operator import attrgetter
 
 from aether.errors import (
     AetherError,
@@ -163,27 +165,27 @@ def settle_answer(
     answer: LLMResponse | StreamChunk,
     request: LLMRequest,
     *,
+    counts: Iterable[int | None] | None = None,
     characters: int = 0,
 ) -> None:
-    """Settle an attempt that came back with `answer`: a response, or a stream's final chunk.
+    """Settle an attempt that came back with `answer`: a response, or a stream's final chunk where
+    that has none. `counts` are given where those of the answer cannot be believed.
 
     `exact` if the provider reported input and output. Else what is missing is estimated, the
-    output of a chunk without a response from the `characters` that were streamed.
+    output of a chunk from the `characters` that were streamed.
     """
-    source: LLMResponse | StreamChunk = answer
-    if isinstance(answer, StreamChunk) and isinstance(answer.response, LLMResponse):
-        source = answer.response
-    _take_counts(entry, source)
-    if isinstance(source, LLMResponse):
-        entry.model = source.model or entry.model
-        entry.provider = source.provider or entry.provider
-        entry.request_id = source.request_id
-        cost = source.cost_usd
+    _take_counts(entry, counts or _counts_of(answer))
+    if isinstance(answer, LLMResponse):
+        entry.token_details = answer.token_details
+        entry.model = answer.model or entry.model
+        entry.provider = answer.provider or entry.provider
+        entry.request_id = answer.request_id
+        cost = answer.cost_usd
         entry.cost_usd = cost if cost is not None and 0 <= cost < math.inf else None
-        characters = _written(source)
     entry.state = "exact"
     if entry.input_tokens is None or entry.output_tokens is None:
-        _estimate(entry, request, characters)
+        written = _written(answer) if isinstance(answer, LLMResponse) else characters
+        _estimate(entry, request, written)
 
 
 def settle_failure(
@@ -211,7 +213,8 @@ def settle_failure(
             return
         entry.model = partial.model or entry.model
         entry.request_id = partial.request_id or entry.request_id
-        _take_counts(entry, partial)
+        _take_counts(entry, _counts_of(partial))
+        entry.token_details = partial.token_details
         characters = max(characters, _written(partial))
     # A server that reports an error may bill the input that it has told, or may not.
     counted = entry.output_tokens or (entry.input_tokens and not reported)
@@ -227,13 +230,17 @@ def settle_failure(
 def bound(entry: LedgerEntry, request: LLMRequest) -> None:
     """See to it that an entry whose counts are not all known says how many there may have been.
 
-    An `exact` entry without both counts is `estimated`. Of an `estimated` one that says nothing of
-    it, neither count is known.
+    A `pending` entry is `unknown` by then, and an `exact` one without both counts `estimated`. Of
+    an `estimated` one that says nothing of it, neither count is known.
     """
-    if entry.state == "exact" and None in (entry.input_tokens, entry.output_tokens):
+    if entry.state == "exact":
+        if entry.input_tokens is not None and entry.output_tokens is not None:
+            return
         entry.state = "estimated"
         known = True
     else:
+        if entry.state == "pending":
+            entry.state = "unknown"
         known = entry.state == "unknown"
     if entry.state not in ("estimated", "unknown"):
         return
@@ -263,8 +270,6 @@ def account_for(
     The arguments are those of `record_attempt`. An answer from a cache is of no attempt.
     """
     entries = context.entries[first:]
-    if not isinstance(answer, LLMResponse | StreamChunk):
-        answer = None  # a third party may return anything
     missing = (not entries and not context.accounted) or (
         answer is not None and all(map(_brought_nothing, entries))
     )
@@ -281,8 +286,6 @@ def account_for(
         )
         entries = context.entries[first:]
     for entry in entries:
-        if entry.state == "pending":
-            entry.state = "unknown"
         bound(entry, request)
     return entries
 
@@ -312,8 +315,11 @@ def record_attempt(
         return
     entry = context.open_entry(provider=provider, model=model)
     entry.started_at -= timedelta(seconds=seconds)
+    if isinstance(answer, StreamChunk) and isinstance(answer.response, LLMResponse):
+        answer = answer.response
     if isinstance(answer, LLMResponse | StreamChunk):
-        settle_answer(entry, answer, request, characters=characters)
+        counts = map(_count, _counts_of(answer))
+        settle_answer(entry, answer, request, counts=counts, characters=characters)
     else:
         settle_failure(entry, error, request, characters=characters)
 
@@ -340,14 +346,19 @@ def _count(told: object) -> int | None:
     return told if isinstance(told, int) and told >= 0 else None
 
 
-def _take_counts(entry: LedgerEntry, source: LLMResponse | StreamChunk) -> None:
-    entry.input_tokens = _count(source.input_tokens)
-    entry.output_tokens = _count(source.output_tokens)
-    entry.cache_read_tokens = _count(source.cache_read_tokens)
-    entry.cache_write_tokens = _count(source.cache_write_tokens)
-    entry.reasoning_tokens = _count(source.reasoning_tokens)
-    if isinstance(source, LLMResponse):
-        entry.token_details = source.token_details
+_counts_of = attrgetter(
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"
+)
+
+
+def _take_counts(entry: LedgerEntry, counts: Iterable[int | None]) -> None:
+    (
+        entry.input_tokens,
+        entry.output_tokens,
+        entry.cache_read_tokens,
+        entry.cache_write_tokens,
+        entry.reasoning_tokens,
+    ) = counts
 
 
 def _estimate(

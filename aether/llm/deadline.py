@@ -10,12 +10,14 @@ import math
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
 
 from aether.errors import DeadlineExceededError, InputError
 
-__all__ = ["Deadline", "deadline_after"]
+__all__ = ["NEVER", "Deadline", "deadline_after"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -64,13 +66,18 @@ class Deadline:
         if self._at is not None and self._at <= self._clock():
             raise _time_is_up()
 
-    async def wait_for(self, work: Callable[[], Awaitable[T]]) -> T:
+    def wait_for(
+        self, work: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]:
         """What the work gives. If the deadline comes first, it is cancelled, and that is the error.
 
         Cancelling this cancels the work.
         """
         if self._at is None:
-            return await work()
+            return work(*args, **kwargs)
+        return self._limit(partial(work, *args, **kwargs))
+
+    async def _limit(self, work: Callable[[], Awaitable[T]]) -> T:
         self.check()
         limit = self._timeout(self.left() + self._grace)
         try:
@@ -84,6 +91,9 @@ class Deadline:
     def iterate(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
         """The same items, each waited for until then. Who closes `items` leaves nothing open."""
         return items if self._at is None else _Limited(items, self)
+
+
+NEVER: Final = Deadline(None)
 
 
 class _Limited(AsyncIterator[T]):

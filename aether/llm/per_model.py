@@ -24,14 +24,19 @@ class PerModel(Generic[S]):
     most `LIMIT` models are remembered: their names come from callers, who may make up any number.
     """
 
-    __slots__ = ("_lock", "_make", "_states")
+    __slots__ = ("_latest", "_lock", "_make", "_states")
 
     def __init__(self, make: Callable[[str | None], S]) -> None:
         self._make = make
         self._states: OrderedDict[str | None, S] = OrderedDict()
+        self._latest: tuple[str | None, S] | None = None
+        """The last of them: asked for again, it stays where it is."""
         self._lock = threading.Lock()
 
     def __getitem__(self, model: str | None) -> S:
+        latest = self._latest
+        if latest is not None and latest[0] == model:
+            return latest[1]
         with self._lock:
             state = self._states.get(model)
             if state is None:
@@ -40,6 +45,7 @@ class PerModel(Generic[S]):
                     self._states.popitem(last=False)
             else:
                 self._states.move_to_end(model)
+            self._latest = model, state
             return state
 
     def __len__(self) -> int:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 __all__ = ["EntryState", "LedgerEntry", "TokenUsage", "add_known"]
+
+N = TypeVar("N", int, float)
 
 EntryState = Literal["pending", "exact", "estimated", "unknown", "not_billed"]
 
 
-def add_known(a: int | None, b: int | None) -> int | None:
+def add_known(a: N | None, b: N | None) -> N | None:
     """The sum of what is known; `None` if neither is."""
     if a is None:
         return b
@@ -39,9 +41,6 @@ class TokenUsage:
     cost_usd: float | None = None
 
     def __add__(self, other: TokenUsage) -> TokenUsage:
-        cost = other.cost_usd
-        if self.cost_usd is not None:
-            cost = self.cost_usd + (other.cost_usd or 0.0)
         return TokenUsage(
             self.requests + other.requests,
             add_known(self.input_tokens, other.input_tokens),
@@ -49,7 +48,7 @@ class TokenUsage:
             add_known(self.cache_read_tokens, other.cache_read_tokens),
             add_known(self.cache_write_tokens, other.cache_write_tokens),
             add_known(self.reasoning_tokens, other.reasoning_tokens),
-            cost,
+            add_known(self.cost_usd, other.cost_usd),
         )
 
 

@@ -888,8 +888,7 @@ class TestAttempts:
             return LLMResponse("", MODEL, request_id="req-1")
 
     def ended(self, attempt: Attempt, error: Exception | None = None) -> None:
-        error = RateLimitError("no", status=429) if error is None else error
-        assert attempt.__exit__(type(error), error, None) is None  # type: ignore[func-returns-value]  # it hides no error
+        attempt.failed(RateLimitError("no", status=429) if error is None else error)
 
     @pytest.fixture
     def context(self) -> CallContext:
@@ -902,13 +901,12 @@ class TestAttempts:
 
     def test_without_a_context_there_is_none(self) -> None:
         attempt = Attempt(a_request(), Source("p", MODEL, str))
-        attempt.accepted()
+        attempt.accepted = True
         attempt.answered(an_answer())
         self.ended(attempt)
 
     def test_it_is_under_way_until_it_ends(self, attempt: Attempt, context: CallContext) -> None:
-        with attempt:
-            pass
+        assert not attempt.accepted
         [entry] = context.entries
         assert (entry.state, entry.error) == ("pending", None)
         assert (entry.provider, entry.requested_model, entry.model) == ("p", MODEL, MODEL)
@@ -941,7 +939,7 @@ class TestAttempts:
     def test_what_went_wrong_within_an_answer_may_have_cost(
         self, attempt: Attempt, context: CallContext, error: Exception
     ) -> None:
-        attempt.accepted()
+        attempt.accepted = True
         self.ended(attempt, error)
         assert [(e.state, e.error) for e in context.entries] == [("unknown", type(error).__name__)]
 
@@ -975,7 +973,7 @@ class TestAttempts:
         self, attempt: Attempt, context: CallContext
     ) -> None:
         told = LLMResponse("x" * 8, MODEL, input_tokens=7, output_tokens=3, finish_reason="stop")
-        attempt.accepted()
+        attempt.accepted = True
         self.ended(attempt, ProtocolError("bad", partial=told))
         [entry] = context.entries
         assert (entry.state, entry.input_tokens, entry.output_tokens) == ("exact", 7, 3)
@@ -992,7 +990,7 @@ class TestAttempts:
     def test_a_refusal_within_an_answer_may_have_been_billed(
         self, attempt: Attempt, context: CallContext
     ) -> None:
-        attempt.accepted()
+        attempt.accepted = True
         self.ended(attempt)
         assert [(e.state, e.error) for e in context.entries] == [("unknown", "RateLimitError")]
 

@@ -72,7 +72,7 @@ SABOTAGE: dict[str, tuple[object, str, Callable[..., Any]]] = {
             else SETTLE(self, admission, outcome)
         ),
     ),
-    "an attempt that fails is not settled": (_ledger.Attempt, "__exit__", lambda *_: None),
+    "an attempt that fails is not settled": (_ledger.Attempt, "failed", lambda *_: None),
     "a turn ends when nobody waits": (_turns.TurnQueue, "_leave", lambda *_: None),
     "a cancelled turn stays": (_history.History, "_take_back", nothing),
     "an abandoned stream stays open": (streaming.OwnedStream, "_follow", lambda *_: None),

@@ -28,9 +28,10 @@ class IdleLines:
     def take(self, server: Hashable) -> Line | None:
         """The one that was used last, if there is one on which a request can be made."""
         lines = self._lines.get(server)
+        heard_since = self._loop.time() - _SECONDS
         while lines:
             line = lines.pop()
-            if self._is_recent(line) and line.is_quiet():
+            if line.heard_at >= heard_since and line.is_quiet():
                 return line
             line.close()
         return None
@@ -52,15 +53,13 @@ class IdleLines:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _is_recent(self, line: Line) -> bool:
-        return self._loop.time() - line.heard_at <= _SECONDS
-
     def _tidy(self) -> None:
         self._timer = None
+        heard_since = self._loop.time() - _SECONDS
         kept, self._lines = self._lines, defaultdict(list)
         for lines in kept.values():
             for line in lines:
-                if self._is_recent(line):
+                if line.heard_at >= heard_since:
                     self.put(line)
                 else:
                     line.connection.close()

@@ -68,6 +68,7 @@ class Line(asyncio.Protocol):
         self._head: asyncio.Future[tuple[RawResponseMessage, aiohttp.StreamReader]] | None = None
         self._content: aiohttp.StreamReader | None = None
         self._may_stay = False
+        self._told_aiohttp = False
         self._reading_paused = False
         self._was_paused = False
 
@@ -86,7 +87,11 @@ class Line(asyncio.Protocol):
 
         Nothing is read away.
         """
-        return not (self._transport.is_closing() or self.protocol.should_close or self._asked())
+        return not (
+            self._transport.is_closing()
+            or (self._told_aiohttp and self.protocol.should_close)
+            or self._asked()
+        )
 
     def ask(
         self, request: bytes
@@ -94,8 +99,6 @@ class Line(asyncio.Protocol):
         """Write a request. The head of its answer, without what only informs (103 and the like),
         and the body; until `end`.
         """
-        if self._transport.is_closing():
-            raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
         # aiohttp's type is its own protocol; of that its bodies use what is here, and no more.
         self._parser = _parser(self, self._loop)  # type: ignore[arg-type]
         self._was_paused = False
@@ -142,6 +145,7 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
         if self._parser is None:
+            self._told_aiohttp = True
             self.protocol.data_received(data)
         else:
             self._parse(self._parser, data)
@@ -214,7 +218,7 @@ class Line(asyncio.Protocol):
         self.protocol.resume_writing()
 
 
-def _poll(sock: Any) -> Callable[[], bool]:
+def _poll(sock: Any) -> Callable[[], object]:
     """Asks whether there is something to read, or whether there will never be."""
     number = -1 if sock is None else sock.fileno()
     if number < 0:
@@ -223,7 +227,7 @@ def _poll(sock: Any) -> Callable[[], bool]:
         return lambda: bool(select.select([number], [], [], 0)[0])
     asked = select.poll()
     asked.register(number, select.POLLIN)
-    return lambda: bool(asked.poll(0))
+    return functools.partial(asked.poll, 0)
 
 
 _REST = 0.01
@@ -245,6 +249,7 @@ class Patience:
         self._waiting: dict[_Waiting, tuple[float, float, Line]] = {}
         """Until when, unless something comes; how long from then on; and where it would come."""
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
 
     def begin(self, waiting: _Waiting, line: Line, seconds: float | None) -> None:
         """Have it fail once the line was silent for so many seconds, unless it ends before."""
@@ -253,7 +258,7 @@ class Patience:
         seconds = at_least(seconds)
         until = self._loop.time() + seconds
         self._waiting[waiting] = until, seconds, line
-        if self._timer is None or until < self._timer.when():
+        if until < self._rings_at:
             self._set(until)
 
     def end(self, waiting: _Waiting) -> None:
@@ -268,11 +273,12 @@ class Patience:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_at(when, self._ring, when)
+        self._rings_at = when
 
     def _ring(self, when: float) -> None:
         now = max(when, self._loop.time())  # it may ring a tick of the clock before its time
         self._timer = None
-        next_time = math.inf
+        self._rings_at = next_time = math.inf
         for waiting, (until, seconds, line) in list(self._waiting.items()):
             latest = max(until, line.heard_at + seconds)
             if latest > now:

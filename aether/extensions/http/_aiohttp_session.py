@@ -33,7 +33,7 @@ from aether.extensions.http._wire import (
 )
 from aether.http.contracts import AddressCheck, Timeout
 
-__all__ = ["Session"]
+__all__ = ["Session", "Target", "Turns"]
 
 _AT_ONCE = 64 * 1024
 """So much is written at once: asyncio takes it without a pause."""
@@ -50,7 +50,7 @@ class Session:
     for the body) costs as much as all the rest.
     """
 
-    __slots__ = ("_connector", "_door", "_idle", "_turns", "patience", "target")
+    __slots__ = ("_connector", "_door", "_idle", "patience", "target", "turns")
 
     def __init__(
         self, check_address: AddressCheck | None = None, *, max_connections: int | None = None
@@ -58,7 +58,7 @@ class Session:
         guarded = check_address is not None
         self._door = None if check_address is None else _Door(check_address)
         # aiohttp's own limit would count waiting as connecting.
-        self._turns = None if max_connections is None else asyncio.Semaphore(max_connections)
+        self.turns = None if max_connections is None else Turns(max_connections)
         self._connector = aiohttp.TCPConnector(
             limit=0,
             force_close=guarded,
@@ -86,8 +86,6 @@ class Session:
         self, target: Target, body: bytes | None, timeout: Timeout
     ) -> tuple[Answer | aiohttp.ClientResponse, Line]:
         """Send a request. The answer has begun; its body is to be read, or to be closed."""
-        if self._connector.closed:
-            raise RuntimeError("The connector is closed.")
         if not (body and len(body) <= _AT_ONCE and target.is_plain):
             return await self._ask_in_parts(target.request(body), timeout)
         line = self._idle.take(target.server) or await self._connect(target.ready, timeout)
@@ -148,6 +146,8 @@ class Session:
         had asked would be taken for that to the next request. Nothing has been sent by then, so
         another connection takes its place.
         """
+        if self._connector.closed:
+            raise RuntimeError("The connector is closed.")
         while True:
             try:
                 connection = await self._connector.connect(
@@ -161,6 +161,9 @@ class Session:
                 raise aiohttp.ClientConnectionError("The connection was lost.")
             line = transport.get_protocol()
             if not isinstance(line, Line):  # it was made just now
+                if transport.is_closing():
+                    connection.close()
+                    raise aiohttp.ClientConnectionResetError("The connection was lost.")
                 line = Line(request.connection_key, connection, protocol, transport)
                 transport.set_protocol(line)
                 return line
@@ -169,20 +172,33 @@ class Session:
                 return line
             line.close()
 
-    async def take_turn(self, timeout: Timeout) -> Timeout:
+    async def aclose(self) -> None:
+        self.patience.close()
+        closing = self._connector.close()  # also of idle lines, which are in use to aiohttp
+        self._idle.close()
+        await closing
+
+
+class Turns:
+    """No more connections at once than there may be, for one event loop."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self, connections: int) -> None:
+        self._free = asyncio.Semaphore(connections)
+
+    async def take(self, timeout: Timeout) -> Timeout:
         """Wait, first come, first served, until a connection may be made. What is left of the
         limits then; `RequestTimeoutError` if nothing is.
         """
-        if self._turns is None:
-            return timeout
-        if not self._turns.locked():
-            await self._turns.acquire()
+        if not self._free.locked():
+            await self._free.acquire()
             return timeout
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
             async with asyncio.timeout(timeout.total):
-                await self._turns.acquire()
+                await self._free.acquire()
         except TimeoutError:
             raise RequestTimeoutError(
                 "All connections that there may be were in use until the time was up.",
@@ -192,16 +208,9 @@ class Session:
             return timeout
         return replace(timeout, total=timeout.total - (loop.time() - begun))
 
-    def end_turn(self) -> None:
+    def end(self) -> None:
         """Let the next one in."""
-        if self._turns is not None:
-            self._turns.release()
-
-    async def aclose(self) -> None:
-        self.patience.close()
-        closing = self._connector.close()  # also of idle lines, which are in use to aiohttp
-        self._idle.close()
-        await closing
+        self._free.release()
 
 
 class Target:

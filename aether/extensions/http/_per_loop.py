@@ -41,6 +41,11 @@ class PerLoop(Generic[R]):
         self._closed = False
         weakref.finalize(self, _abandon, self._kept).atexit = False
 
+    def made(self) -> R | None:
+        """The running loop's resource, if it was made before, and nothing is closed."""
+        kept = self._kept.get(asyncio.get_running_loop())
+        return None if kept is None or self._closed else kept[0]
+
     async def get(self) -> R:
         """The running loop's resource. `ClientClosedError` after `aclose`."""
         loop = asyncio.get_running_loop()

@@ -104,7 +104,7 @@ def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     pairs = list(headers)
     given = dict(pairs)
     flat = dict(zip(map(str.lower, given), given.values(), strict=True))
-    if len(flat) == len(pairs) and all(map(str.isascii, flat.values())):
+    if len(flat) == len(pairs) and "".join(flat.values()).isascii():
         return flat
     flat = {}
     for name, value in pairs:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import aiohttp
@@ -24,7 +24,7 @@ from aether.errors import (
 )
 from aether.extensions.http._aiohttp_answer import Answer
 from aether.extensions.http._aiohttp_line import Line, at_least
-from aether.extensions.http._aiohttp_session import Session
+from aether.extensions.http._aiohttp_session import Session, Target, Turns
 from aether.extensions.http._decoding import decoded
 from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
@@ -72,15 +72,14 @@ class AiohttpTransport:
     ) -> HTTPResponse:
         exchange = _Exchange(self._sessions, method, url, headers, body, timeout, check_address)
         async with exchange:
+            content: bytes | None
             if exchange.status >= 400:
                 content = await read_error_body(exchange.chunks())
-            elif exchange.has_whole_body:
-                content = exchange.rest()
-                if len(content) > max_bytes:
-                    raise too_long(exchange.host, max_bytes)
-            else:
+            elif (content := exchange.whole_body()) is None:
                 pieces = exchange.chunks()
                 content = await read_body(pieces, max_bytes=max_bytes, host=exchange.host)
+            elif len(content) > max_bytes:
+                raise too_long(exchange.host, max_bytes)
             return HTTPResponse(exchange.status, exchange.headers, content)
 
     def stream(
@@ -105,20 +104,15 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
     It is its own iterator over the body: nothing is left to close when a reader stops.
     """
 
-    __slots__ = (
-        "_answer",
-        "_broken",
-        "_check_address",
-        "_has_turn",
-        "_line",
-        "_request",
-        "_session",
-        "_sessions",
-        "_until",
-        "headers",
-        "host",
-        "status",
-    )
+    host = ""
+    status = 0
+    headers: Mapping[str, str] = MappingProxyType({})
+    _answer: Answer | aiohttp.ClientResponse
+    _line: Line
+    _broken: AetherError | None = None
+    _turns: Turns | None = None
+    """Those of which it has taken one."""
+    _until: float | None = None
 
     def __init__(
         self,
@@ -133,16 +127,14 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._sessions = sessions
         self._request = method, url, headers, body, timeout
         self._check_address = check_address
-        self._broken: AetherError | None = None
-        self._has_turn = False
-        self._until: float | None = None
-        self.host = ""
-        self.status = 0
-        self.headers: Mapping[str, str] = {}
 
     async def __aenter__(self) -> Self:
         failure: Exception | None = None
-        self._session = await self._open()
+        if self._check_address is None:
+            self._session = self._sessions.made() or await self._sessions.get()
+        else:
+            self._sessions.check_open()
+            self._session = Session(self._check_address)
         try:
             self._answer, self._line = await self._ask()
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
@@ -173,16 +165,13 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             self._answer.close()
         await self._leave()
 
-    @property
-    def has_whole_body(self) -> bool:
-        """Whether all of the body has come, and as it is: most answers come so, with their head."""
+    def whole_body(self) -> bytes | None:
+        """The body, if all of it has come, and as it is: most answers come so, with their head."""
         content = self._answer.content
         coded = "content-encoding" in self.headers
-        return content.is_eof() and content.exception() is None and not coded
-
-    def rest(self) -> bytes:
-        """What is left of a body that has come."""
-        return self._answer.content.read_nowait()
+        if coded or not content.is_eof() or content.exception() is not None:
+            return None
+        return content.read_nowait()
 
     def chunks(self) -> AsyncIterator[bytes]:
         return decoded(self, self.headers)
@@ -218,28 +207,30 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         finally:
             patience.end(content)
 
-    async def _open(self) -> Session:
-        if self._check_address is None:
-            return await self._sessions.get()
-        self._sessions.check_open()
-        return Session(self._check_address)
-
-    async def _ask(self) -> tuple[Answer | aiohttp.ClientResponse, Line]:
+    def _ask(self) -> Awaitable[tuple[Answer | aiohttp.ClientResponse, Line]]:
         method, url, headers, body, timeout = self._request
         session = self._session
         target = session.target(method, url, tuple(headers.items()))
         self.host = target.host
-        timeout = await session.take_turn(timeout)
-        self._has_turn = True
-        if timeout.total is None:
-            return await session.ask(target, body, timeout)
-        self._until = asyncio.get_running_loop().time() + at_least(timeout.total)
+        if session.turns is None and timeout.total is None:
+            return session.ask(target, body, timeout)
+        return self._ask_in_time(target, body, timeout)
+
+    async def _ask_in_time(
+        self, target: Target, body: bytes | None, timeout: Timeout
+    ) -> tuple[Answer | aiohttp.ClientResponse, Line]:
+        session = self._session
+        if session.turns is not None:
+            timeout = await session.turns.take(timeout)
+            self._turns = session.turns
+        if timeout.total is not None:
+            self._until = asyncio.get_running_loop().time() + at_least(timeout.total)
         async with asyncio.timeout_at(self._until):
             return await session.ask(target, body, timeout)
 
     async def _leave(self) -> None:
-        if self._has_turn:
-            self._session.end_turn()
+        if self._turns is not None:
+            self._turns.end()
         if self._check_address is not None:
             await self._session.aclose()
 

@@ -53,23 +53,30 @@ class Exchange:
         connection at once.
         """
         model = self._model(request)
-        asked = request
-        request, shaping = self._shape(asked, model)
+        asked, shaping = request, None
+        if request.output_schema is not None:
+            request, shaping = self._shape(request, model)
         whole: LLMResponse | None = None
         for part in count(1):
             source = self._endpoint.source(model)
             sent = self._render(request, model, asked if part == 1 else None, stream=False)
-            with Attempt(request, source) as attempt:
+            attempt = Attempt(request, source)
+            try:
                 body = await self._endpoint.post(
                     *sent, source=source, on_headers=_listener(request)
                 )
-                attempt.accepted()
+                attempt.accepted = True
                 if len(body) > LARGE_BYTES:
                     body = await _read(body, source)
                 response = self._codec.parse(body, source=source)
                 attempt.answered(response)
+            except BaseException as error:
+                attempt.failed(error)
+                raise
             whole = response if whole is None else joined(whole, response)
-            whole, following = self._follow_up(request, response, whole, part)
+            following = self._codec.follow_up(request, response)
+            if following is not None and not _may_go_on(request, part):
+                whole, following = _cut_off(whole), None
             if following is None:
                 return whole if shaping is None else shaping.response(whole)
             request = following
@@ -86,14 +93,16 @@ class Exchange:
 
     async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         model = self._model(request)
-        asked = request
-        request, shaping = self._shape(asked, model)
+        asked, shaping = request, None
+        if request.output_schema is not None:
+            request, shaping = self._shape(request, model)
         whole: LLMResponse | None = None
         calls = 0  # of the parts before: an index tells the calls of the whole answer apart
         for part in count(1):
             source = self._endpoint.source(model)
             sent = self._render(request, model, asked if part == 1 else None, stream=True)
-            with Attempt(request, source) as attempt:
+            attempt = Attempt(request, source)
+            try:
                 async with self._open(sent, source, request, before=whole) as events:
                     assembly = self._codec.assemble(source=source)
                     attempt.watch(assembly)
@@ -136,7 +145,9 @@ class Exchange:
                         response = assembly.finish()  # whole, only its end mark lacks
                     attempt.answered(response)
                     whole = response if whole is None else joined(whole, response)
-                    whole, following = self._follow_up(request, response, whole, part)
+                    following = self._codec.follow_up(request, response)
+                    if following is not None and not _may_go_on(request, part):
+                        whole, following = _cut_off(whole), None
                     if following is not None:
                         calls = len(whole.tool_calls)
                         if text and shaping is None:
@@ -146,6 +157,9 @@ class Exchange:
                     else:
                         yield [shaping.final_chunk(whole)]
                     await events.drain()
+            except BaseException as error:
+                attempt.failed(error)
+                raise
             if following is None:
                 return
             request = following
@@ -166,8 +180,6 @@ class Exchange:
 
     def _shape(self, request: LLMRequest, model: str) -> tuple[LLMRequest, AnswerTool | None]:
         """The request with its schema said in a way that the model knows."""
-        if request.output_schema is None:
-            return request, None
         mode = self._codec.output_mode(request, model)
         if mode == "tool":
             shaping = AnswerTool(request)
@@ -182,7 +194,7 @@ class Exchange:
         """
         kept = None if asked is None or asked.context is None else asked.context.kept
         sent: _Sent
-        if kept is not None and (self, stream) in kept:
+        if kept and (self, stream) in kept:
             same, sent = kept[self, stream]
             if same() is asked:
                 return sent
@@ -207,20 +219,16 @@ class Exchange:
                 raise
             raise _broken_off(error, source, before) from error
 
-    def _follow_up(
-        self, request: LLMRequest, response: LLMResponse, whole: LLMResponse, part: int
-    ) -> tuple[LLMResponse, LLMRequest | None]:
-        """The whole so far, and the request that lets it go on, if there is one and it may.
 
-        An answer that may not go on, though there is more of it, was cut off.
-        """
-        following = self._codec.follow_up(request, response)
-        if following is None:
-            return whole, None
-        reservation = None if request.context is None else request.context.reservation
-        if part > MAX_FOLLOW_UPS or (reservation is not None and not reservation.extend()):
-            return whole.model_copy(update={"finish_reason": "length"}), None
-        return whole, following
+def _may_go_on(request: LLMRequest, part: int) -> bool:
+    """Whether the next part may be asked for after so many."""
+    reservation = None if request.context is None else request.context.reservation
+    return part <= MAX_FOLLOW_UPS and (reservation is None or reservation.extend())
+
+
+def _cut_off(whole: LLMResponse) -> LLMResponse:
+    """An answer that may not go on, though there is more of it."""
+    return whole.model_copy(update={"finish_reason": "length"})
 
 
 async def _read(body: bytes, source: Source) -> bytes:

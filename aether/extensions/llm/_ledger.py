@@ -5,8 +5,7 @@ It must not know a protocol, nor how tokens are counted where a provider does no
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from aether.errors import AetherError, InputError, ProviderError, StreamInterruptedError
 from aether.extensions.llm._wire.errors import Source
@@ -27,35 +26,30 @@ class _Assembly(Protocol):
 
 
 class Attempt:
-    """`with Attempt(request, source) as attempt:` around what is sent and read.
+    """To be made before anything is sent, and told how it ended: `answered` or `failed`.
 
     A request without a context has no ledger, and then this does nothing.
     """
 
-    __slots__ = ("_accepted", "_assembly", "_entry", "_request")
+    accepted = False
+    """Whether the server has begun to answer, with a status of success: what it does not say then
+    may have been billed."""
+    _assembly: _Assembly | None = None
 
     def __init__(self, request: LLMRequest, source: Source) -> None:
         context = request.context
         self._request = request
-        self._accepted = False
-        self._assembly: _Assembly | None = None
         self._entry = (
             None
             if context is None
             else context.open_entry(provider=source.provider, model=source.model)
         )
 
-    def accepted(self) -> None:
-        """The server has begun to answer, with a status of success: what it does not say now may
-        have been billed.
-        """
-        self._accepted = True
-
     def watch(self, assembly: _Assembly) -> None:
         """Where to look, if the attempt ends early, for what had come and its characters. The
         server has begun to answer.
         """
-        self._accepted = True
+        self.accepted = True
         self._assembly = assembly
 
     def answered(self, response: LLMResponse) -> None:
@@ -63,23 +57,16 @@ class Attempt:
         if self._entry is not None:
             settle_answer(self._entry, response, self._request)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def failed(self, error: BaseException) -> None:
+        """It ended with this error, if it had not been answered."""
         entry = self._entry
-        if entry is None or error is None or entry.state != "pending":
+        if entry is None or entry.state != "pending":
             return
         if isinstance(error, InputError):
             error = translate(error)  # it may be the answer that does not fit
         if isinstance(error, ProviderError):
             entry.request_id = error.request_id
-        elif isinstance(error, AetherError) and not self._accepted:
+        elif isinstance(error, AetherError) and not self.accepted:
             entry.error = type(error).__name__  # nothing was sent
             entry.state = "not_billed"
             return
@@ -93,7 +80,7 @@ class Attempt:
             self._request,
             characters=0 if assembly is None else assembly.characters,
             partial=self._partial(error),
-            accepted=self._accepted,
+            accepted=self.accepted,
         )
         entry.error = type(error).__name__
 
@@ -101,6 +88,6 @@ class Attempt:
         """What had come. A stream's error may hold what came before this attempt, too."""
         if self._assembly is not None:
             return self._assembly.partial()
-        if self._accepted and isinstance(error, ProviderError):
+        if self.accepted and isinstance(error, ProviderError):
             return error.partial
         return None

@@ -138,6 +138,8 @@ class ReservedCall:
         context, outer = self._context, self._outer_context
         context.reservation = None  # they hold each other
         used = Used(self._hold.held)  # if it cannot be said
+        if not isinstance(answer, LLMResponse | StreamChunk):
+            answer = None  # a third party may return anything
         try:
             account_for(
                 context,

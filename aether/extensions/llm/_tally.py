@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
@@ -55,7 +55,7 @@ class Tally:
         """Entries whose tokens are not known."""
         self._lock = threading.Lock()
         self._entries: deque[LedgerEntry] = deque(maxlen=ENTRIES_KEPT)
-        self._rows: dict[str, TokenUsage] = {}
+        self._rows: defaultdict[str, TokenUsage] = defaultdict(TokenUsage)
         self._unpriced: deque[tuple[str, LedgerEntry]] = deque()
         """With the row that the cost belongs to."""
         self._pricing = threading.Lock()
@@ -80,8 +80,9 @@ class Tally:
             answering = None if answer is None else entries[-1]
             for entry in entries:
                 self._add_entry(entry, request, answer if entry is answering else None)
-            start = not self._in_background and len(self._unpriced) >= self._background_at
-            self._in_background |= start
+            start = len(self._unpriced) >= self._background_at and not self._in_background
+            if start:
+                self._in_background = True
         if start:
             threading.Thread(target=self._price_in_background, daemon=True).start()
 
@@ -126,24 +127,17 @@ class Tally:
             entry.model = answer.model or entry.model
             entry.provider = answer.provider or entry.provider
         model = entry.model or request.model or UNKNOWN_MODEL
-        if entry.state == "pending":
-            entry.state = "unknown"
         bound(entry, request)
         self._entries.append(entry)
         if answer is not None or entry.state in ("exact", "estimated"):
-            row = self._row(model)
+            row = self._rows[model]
             row.requests += answer is not None
-            _add_tokens(row, _reported(entry, answer))
-        self.estimated += entry.state == "estimated"
-        self.unknown += entry.state == "unknown"
+            _add_tokens(row, entry if entry.state == "exact" else _reported(entry, answer))
+        if entry.state != "exact":
+            self.estimated += entry.state == "estimated"
+            self.unknown += entry.state == "unknown"
         if entry.state != "not_billed":
             self._unpriced.append((model, entry))
-
-    def _row(self, model: str) -> TokenUsage:
-        row = self._rows.get(model)
-        if row is None:
-            row = self._rows[model] = TokenUsage()
-        return row
 
     def _add_cost(self, model: str, cost: Decimal | None, doubt: Decimal | None) -> None:
         if cost is not None:
@@ -167,14 +161,12 @@ class Tally:
 def _reported(
     entry: LedgerEntry, answer: LLMResponse | StreamChunk | None
 ) -> LLMResponse | StreamChunk | LedgerEntry:
-    """Where the tokens are that the provider reported for this attempt.
+    """Where the tokens are that the provider reported for this attempt, if not all are known.
 
     An answer that came in parts has the sum of their tokens, and each part its entry.
     """
     if entry.state == "unknown" and answer is not None:
         return answer
-    if entry.state == "exact":
-        return entry
     return replace(
         entry,
         input_tokens=None if entry.most_input_tokens is not None else entry.input_tokens,

@@ -192,8 +192,7 @@ class _Outcome(Enum):
 
 def _judge_answer(answer: object) -> _Outcome:
     """Of what a provider returned, or of its stream's last chunk: it may be anything."""
-    final = isinstance(answer, StreamChunk) and answer.is_final
-    whole = final or isinstance(answer, LLMResponse)
+    whole = isinstance(answer, LLMResponse) or (isinstance(answer, StreamChunk) and answer.is_final)
     return _Outcome.SUCCESS if whole else _Outcome.FAILURE
 
 
@@ -240,72 +239,69 @@ class _Admission:
         self.expires = expires
 
     def check(self) -> None:
-        self._circuit.check(self)
+        if self is not self._circuit.current:
+            raise self._circuit.refusal("opened while this call waited to be tried again")
 
 
 class _Circuit:
     """One model's circuit. Threads may share it."""
 
-    __slots__ = ("_current", "_failures", "_lock", "_model", "_open_until", "_pause", "_policy")
+    __slots__ = ("_failures", "_lock", "_model", "_open_until", "_pause", "_policy", "current")
 
     def __init__(self, policy: _Policy, model: str | None) -> None:
         self._policy = policy
         self._model = model
         self._lock = threading.Lock()
-        self._current: _Admission | None = _Admission(self, probe=False)
+        self.current: _Admission | None = _Admission(self, probe=False)
         """`None` while nobody is let through: open, or half-open without a probe."""
         self._failures = 0
         self._open_until = 0.0
         self._pause = policy.recovery_timeout
 
     def state(self) -> CircuitState:
-        current = self._current
+        current = self.current
         if current is not None:
             return "half_open" if current.probe else "closed"
         return "open" if self._policy.clock() < self._open_until else "half_open"
 
     def admit(self) -> _Admission:
         """Let a call through. It must be settled, whatever becomes of it."""
-        current = self._current
+        current = self.current
         if current is not None and not current.probe:
             return current
         with self._lock:
             now = self._policy.clock()
-            current = self._current
+            current = self.current
             if current is None:
                 if now < self._open_until:
-                    raise self._refusal(f"is open after {self._failures} failures in a row")
+                    raise self.refusal(f"is open after {self._failures} failures in a row")
             elif not current.probe:
                 return current
             elif now < current.expires:
-                raise self._refusal("is half-open and another call is testing it")
-            self._current = _Admission(self, probe=True, expires=now + self._policy.probe_timeout)
-            return self._current
-
-    def check(self, admission: _Admission) -> None:
-        if admission is not self._current:
-            raise self._refusal("opened while this call waited to be tried again")
+                raise self.refusal("is half-open and another call is testing it")
+            self.current = _Admission(self, probe=True, expires=now + self._policy.probe_timeout)
+            return self.current
 
     def settle(self, admission: _Admission, outcome: _Outcome) -> None:
         """Count the one outcome of an admitted call, unless its circuit has changed meanwhile."""
         if not admission.probe and (
-            outcome is _Outcome.NEUTRAL or (outcome is _Outcome.SUCCESS and not self._failures)
+            (outcome is _Outcome.SUCCESS and not self._failures) or outcome is _Outcome.NEUTRAL
         ):
             return  # nothing would change: the common way takes no lock
         with self._lock:
-            if admission is not self._current:
+            if admission is not self.current:
                 return
             if outcome is _Outcome.FAILURE:
                 self._fail(admission)
             elif outcome is _Outcome.SUCCESS:
                 self._succeed(admission)
             else:
-                self._current = None
+                self.current = None
 
     def _succeed(self, admission: _Admission) -> None:
         self._failures = 0
         if admission.probe:
-            self._current = _Admission(self, probe=False)
+            self.current = _Admission(self, probe=False)
             _log.info("the circuit for %s is closed again", self._name())
 
     def _fail(self, admission: _Admission) -> None:
@@ -318,7 +314,7 @@ class _Circuit:
             pause = self._pause = policy.recovery_timeout
         else:
             return
-        self._current = None
+        self.current = None
         self._open_until = policy.clock() + pause
         _log.warning(
             "the circuit for %s is open for %.1f s after %d failures in a row",
@@ -327,7 +323,7 @@ class _Circuit:
             self._failures,
         )
 
-    def _refusal(self, what: str) -> CircuitOpenError:
+    def refusal(self, what: str) -> CircuitOpenError:
         wait = self._open_until - self._policy.clock()
         if wait <= 0:  # half-open, or closed again
             wait = min(PROBE_SECONDS, self._policy.recovery_timeout)

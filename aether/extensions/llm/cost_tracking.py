@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from aether.extensions.llm._tally import Tally
 from aether.llm.accounting import account_for, written_beside_text
@@ -48,45 +47,47 @@ class CostTrackingProvider(ProviderWrapper):
         self._clock = clock
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
-        call = self._begin(request)
+        request, context = with_context(request)
+        first, started = len(context.entries), self._clock()
         try:
-            response = await self.inner.complete(call.request)
+            response = await self.inner.complete(request)
         except BaseException as error:
-            self._count(call, None, error)
+            self._count(request, context, first, started, error=error)
             raise
-        self._count(call, response, None)
+        self._count(request, context, first, started, response)
         return response
 
     def stream(self, request: LLMRequest, /) -> AsyncGenerator[StreamChunk, None]:
         return ChunkStream(self._batches(request))
 
     async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
-        call = self._begin(request)
+        request, context = with_context(request)
+        first, started = len(context.entries), self._clock()
         last: StreamChunk | None = None
         characters = 0
         try:
-            async with open_batches(self.inner, call.request) as batches:
+            async with open_batches(self.inner, request) as batches:
                 async for batch in batches:
                     for last in batch:
                         characters += len(last.text) or written_beside_text(last)
                     yield batch
         except BaseException as error:
-            self._count(call, _answer(last), error, characters)
+            self._count(request, context, first, started, _answer(last), error, characters)
             raise
-        self._count(call, _answer(last), None, characters)
-
-    def _begin(self, request: LLMRequest) -> _Call:
-        request, context = with_context(request)
-        return _Call(request, context, len(context.entries), self._clock())
+        self._count(request, context, first, started, _answer(last), None, characters)
 
     def _count(
         self,
-        call: _Call,
-        answer: LLMResponse | StreamChunk | None,
-        error: BaseException | None,
+        request: LLMRequest,
+        context: CallContext,
+        first: int,
+        started: float,
+        answer: LLMResponse | StreamChunk | None = None,
+        error: BaseException | None = None,
         characters: int = 0,
     ) -> None:
-        request, context, first, started = call
+        if not isinstance(answer, LLMResponse | StreamChunk):
+            answer = None  # a third party may return anything
         entries = account_for(
             context,
             request,
@@ -98,15 +99,7 @@ class CostTrackingProvider(ProviderWrapper):
             error=error,
             characters=characters,
         )
-        counted = entries and isinstance(answer, LLMResponse | StreamChunk)
-        self.usage.add(entries, request, answer if counted else None)
-
-
-class _Call(NamedTuple):
-    request: LLMRequest
-    context: CallContext
-    first_entry: int
-    started: float
+        self.usage.add(entries, request, answer if entries else None)
 
 
 def _answer(last: object) -> LLMResponse | StreamChunk | None:

@@ -11,7 +11,6 @@ import dataclasses
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from functools import partial
 
 from aether.errors import (
     AetherError,
@@ -25,7 +24,7 @@ from aether.llm.accounting import record_attempt, written_beside_text
 from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
-from aether.llm.deadline import Deadline
+from aether.llm.deadline import NEVER, Deadline
 from aether.llm.failures import broken_stream, check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
@@ -114,7 +113,7 @@ class RetryingProvider(ProviderWrapper):
         while True:
             await self._start_attempt(call)
             try:
-                response = await call.deadline.wait_for(partial(self.inner.complete, call.request))
+                response = await call.deadline.wait_for(self.inner.complete, call.request)
                 check_response(response, call.request, provider=self._provider)
             except BaseException as error:
                 self._record(call, error=error)
@@ -183,7 +182,9 @@ class RetryingProvider(ProviderWrapper):
         request, context = with_context(request)
         context.accounted = True
         pace = self._paces[request.model or self.default_model]
-        return _Call(request, context, pace, Deadline(context.deadline, self._clock, self._timeout))
+        at = context.deadline
+        deadline = NEVER if at is None else Deadline(at, self._clock, self._timeout)
+        return _Call(request, context, pace, deadline)
 
     async def _start_attempt(self, call: _Call) -> None:
         """Wait for what is to be waited for, and ask the breaker whether it still agrees."""
@@ -250,7 +251,7 @@ class RetryingProvider(ProviderWrapper):
             raise call.final(error)
         call.delay = delay
         status = "" if error.status is None else f" (status {error.status})"
-        call.failures.append(f"{type(error).__name__}{status}")
+        call.failures += (f"{type(error).__name__}{status}",)
 
     def _may_retry(self, call: _Call, error: ProviderError, delay: float) -> bool:
         admission = call.context.admission
@@ -337,20 +338,15 @@ class RetryingProvider(ProviderWrapper):
 class _Call:
     """One call on its way through its attempts."""
 
-    __slots__ = (
-        "_first_entry",
-        "attempts",
-        "context",
-        "deadline",
-        "delay",
-        "entries",
-        "failures",
-        "gate",
-        "pace",
-        "request",
-        "retries",
-        "started",
-    )
+    attempts = 0
+    retries = 0
+    delay: float | None = None
+    gate = 0.0
+    """The time until which this call's own 429 has closed the gate."""
+    entries = 0
+    started = 0.0
+    failures: tuple[str, ...] = ()
+    """No exceptions, which hold their frames, and these this call: a cycle."""
 
     def __init__(
         self, request: LLMRequest, context: CallContext, pace: Pace, deadline: Deadline
@@ -360,15 +356,6 @@ class _Call:
         self.pace = pace
         self.deadline = deadline
         self._first_entry = len(context.entries)
-        self.attempts = 0
-        self.retries = 0
-        self.delay: float | None = None
-        self.gate = 0.0
-        """The time until which this call's own 429 has closed the gate."""
-        self.entries = 0
-        self.started = 0.0
-        # No exceptions, which hold their frames, and these this call: a cycle.
-        self.failures: list[str] = []
 
     def final(self, error: AetherError) -> AetherError:
         """The error that the caller gets, which tells of the attempts before it."""
