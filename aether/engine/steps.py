@@ -44,7 +44,8 @@ async def model_step(
     call_id = context.call_id if context is not None else None
     started = perf_counter()
     try:
-        await run.publish(REQUEST_START, request=request, call_id=call_id, turn=turn)
+        if run.events.wants(REQUEST_START):
+            await run.publish(REQUEST_START, request=request, call_id=call_id, turn=turn)
         response = await provider.complete(request)
         check_response(response, request)
         response = run.marked(response, request.messages)
@@ -65,15 +66,16 @@ async def model_step(
             raise error from raised
         finally:
             del error  # else it would hold this frame, and the frame it
-    run.add_usage(response.usage)
-    await run.publish(
-        REQUEST_COMPLETE,
-        request=request,
-        response=response,
-        call_id=call_id,
-        turn=turn,
-        duration_seconds=perf_counter() - started,
-    )
+    run.add_usage(response)
+    if run.events.wants(REQUEST_COMPLETE):
+        await run.publish(
+            REQUEST_COMPLETE,
+            request=request,
+            response=response,
+            call_id=call_id,
+            turn=turn,
+            duration_seconds=perf_counter() - started,
+        )
     return response
 
 
