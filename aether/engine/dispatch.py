@@ -54,7 +54,7 @@ async def dispatch_calls(
         after_untrusted=response.message.untrusted,
     )
     invocations = [_invocation(call, run, provenance) for call in calls]
-    if run.runs_in_parallel():
+    if len(invocations) == 1 or run.runs_in_parallel():
         return await _gather(invocations, run, turn)
     results: list[ToolResult] = []
     for invocation in invocations:

@@ -64,18 +64,8 @@ class CallOptions(TypedDict, total=False):
     another answer might have come; a text: the same, under this key. `False`: neither."""
 
 
-_RUN_OPTIONS = frozenset(
-    {
-        "budget",
-        "cache",
-        "max_tool_iterations",
-        "output_retries",
-        "parallel_tools",
-        "timeout",
-        "tool_choice",
-        "tools",
-    }
-)
+_LIMITS = frozenset({"budget", "cache", "max_tool_iterations", "output_retries", "parallel_tools"})
+_RUN_OPTIONS = _LIMITS | {"timeout", "tool_choice", "tools"}
 _REQUEST_OPTIONS = frozenset(CallOptions.__annotations__) - _RUN_OPTIONS - {"model", "temperature"}
 _KNOWN = frozenset(CallOptions.__annotations__) | {"output"}
 
@@ -162,6 +152,22 @@ def _fields(options: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
 
 def set_options(run: RunContext, options: Mapping[str, Any], registry: Registry) -> None:
     """Tell the run what the options say of it, its tools resolved. Its `timeout` begins now."""
+    if not _LIMITS.isdisjoint(options):
+        _set_limits(run, options)
+    if options.get("tools"):
+        from aether.tools.registry import resolve_tools
+
+        run.tools = resolve_tools(options["tools"], registry=registry)
+    if options.get("output") is not None:
+        from aether.engine.output import output_type
+
+        run.output = output_type(options["output"])
+    deadline = deadline_after(options.get("timeout"))
+    if deadline is not None:
+        run.end_by(deadline)
+
+
+def _set_limits(run: RunContext, options: Mapping[str, Any]) -> None:
     parallel = options.get("parallel_tools")
     if parallel is not None and not isinstance(parallel, bool):
         raise TypeError(f"parallel_tools is True or False, not {parallel!r}")
@@ -184,17 +190,6 @@ def set_options(run: RunContext, options: Mapping[str, Any], registry: Registry)
     run.parallel_tools = parallel
     run.max_tool_iterations = iterations
     run.cache = cache
-    if options.get("tools"):
-        from aether.tools.registry import resolve_tools
-
-        run.tools = resolve_tools(options["tools"], registry=registry)
-    if options.get("output") is not None:
-        from aether.engine.output import output_type
-
-        run.output = output_type(options["output"])
-    deadline = deadline_after(options.get("timeout"))
-    if deadline is not None:
-        run.end_by(deadline)
 
 
 def _check_schema(schema: object) -> None:

@@ -88,7 +88,8 @@ async def tool_step(
     """
     started = perf_counter()
     try:
-        await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
+        if run.events.wants(TOOL_START):
+            await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
         result = await dispatch(call, run)
     except BaseException as error:
         await run.publish(
@@ -101,13 +102,15 @@ async def tool_step(
             duration_seconds=perf_counter() - started,
         )
         raise
-    await run.publish(
-        TOOL_ERROR if result.is_error else TOOL_COMPLETE,
-        call=call,
-        result=result,
-        call_id=call.id,
-        turn=turn,
-        error=ToolError(result.content) if result.is_error else None,
-        duration_seconds=perf_counter() - started,
-    )
+    ended = TOOL_ERROR if result.is_error else TOOL_COMPLETE
+    if run.events.wants(ended):
+        await run.publish(
+            ended,
+            call=call,
+            result=result,
+            call_id=call.id,
+            turn=turn,
+            error=ToolError(result.content) if result.is_error else None,
+            duration_seconds=perf_counter() - started,
+        )
     return result
