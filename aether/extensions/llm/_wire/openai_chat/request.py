@@ -46,7 +46,8 @@ def render_request(
     elif request.tool_choice not in (None, "auto", "none"):
         raise InputError(f"tool_choice is {request.tool_choice!r}, but no tools are offered.")
     if request.reasoning is not None or (
-        request.tools and (request.tool_choice is not None or profile.chat_tools is not None)
+        request.tools
+        and (request.tool_choice is not None or profile.chat_tools == "without_reasoning")
     ):
         body.update(reasoning_fields(request, vendor=vendor, profile=profile, model=model))
     _add_options(body, request, vendor, profile, model)
