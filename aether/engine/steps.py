@@ -27,8 +27,6 @@ from aether.llm.messages import LLMRequest, LLMResponse
 if TYPE_CHECKING:
     from aether.tools.contracts import ToolInvocation, ToolResult
 
-    Dispatch = Callable[[ToolInvocation, RunContext], Awaitable[ToolResult]]
-
 __all__ = ["model_step", "tool_step"]
 
 
@@ -80,35 +78,43 @@ async def model_step(
 
 
 async def tool_step(
-    call: ToolInvocation, run: RunContext, *, turn: int, dispatch: Dispatch
+    run: RunContext,
+    *,
+    turn: int,
+    call: Callable[[], ToolInvocation],
+    dispatch: Callable[[], Awaitable[ToolResult]],
 ) -> ToolResult:
-    """One tool call with its `tool.*` events.
+    """One tool call with its `tool.*` events, for which `call` is made if one is wanted.
 
     Whatever goes wrong in the tool is in the result.
     """
     started = perf_counter()
     try:
         if run.events.wants(TOOL_START):
-            await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
-        result = await dispatch(call, run)
+            told = call()
+            await run.publish(TOOL_START, call=told, call_id=told.id, turn=turn)
+        result = await dispatch()
     except BaseException as error:
-        await run.publish(
-            TOOL_ERROR,
-            call=call,
-            call_id=call.id,
-            turn=turn,
-            error=error,
-            cancelled=isinstance(error, asyncio.CancelledError),
-            duration_seconds=perf_counter() - started,
-        )
+        if run.events.wants(TOOL_ERROR):
+            told = call()
+            await run.publish(
+                TOOL_ERROR,
+                call=told,
+                call_id=told.id,
+                turn=turn,
+                error=error,
+                cancelled=isinstance(error, asyncio.CancelledError),
+                duration_seconds=perf_counter() - started,
+            )
         raise
     ended = TOOL_ERROR if result.is_error else TOOL_COMPLETE
     if run.events.wants(ended):
+        told = call()
         await run.publish(
             ended,
-            call=call,
+            call=told,
             result=result,
-            call_id=call.id,
+            call_id=told.id,
             turn=turn,
             error=ToolError(result.content) if result.is_error else None,
             duration_seconds=perf_counter() - started,
