@@ -99,18 +99,18 @@ async def begin(
     if tool.timeout is not None:
         until = asyncio.get_running_loop().time() + tool.timeout
     try:
-        work = functools.partial(tool.handler, **arguments)
         if _is_async(tool.handler):
+            work = functools.partial(tool.handler, **arguments)
             return _answer(call, functools.partial(_finish, tool, work, until, max_result_bytes))
         value = await worker_threads.run(
-            functools.partial(_call, work), context=in_thread, until=until
+            functools.partial(_call, tool.handler, arguments), context=in_thread, until=until
         )
     except Exception as error:  # noqa: BLE001 - told in the result
         return _failed(call, tool, error, overdue=isinstance(error, OverdueError))
     content = render_small(value, max_result_bytes)
     if content is None:
-        work = functools.partial(_finish, tool, lambda: value, until, max_result_bytes)
-        return _answer(call, work)
+        told = functools.partial(_finish, tool, lambda: value, until, max_result_bytes)
+        return _answer(call, told)
     return _success(call, content, value=value, untrusted=not tool.trusted)
 
 
@@ -253,9 +253,9 @@ class _CancelledItselfError(Exception):
     """A handler has raised `CancelledError`, though nobody had cancelled its call."""
 
 
-def _call(work: Callable[[], Any]) -> Any:
+def _call(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     try:
-        return work()
+        return handler(**arguments)
     except asyncio.CancelledError as error:
         raise _CancelledItselfError from error
 
