@@ -188,7 +188,8 @@ class RunContext:
 
     def tells_of_tools(self) -> bool:
         """Whether anybody listens to what becomes of its tool calls."""
-        return any(map(self.events.wants, (TOOL_START, TOOL_COMPLETE, TOOL_ERROR)))
+        wants = self.events.wants
+        return wants(TOOL_START) or wants(TOOL_COMPLETE) or wants(TOOL_ERROR)
 
     async def publish(self, name: str, **fields: Any) -> None:
         """Publish an event of this run, if anybody listens: with copies of what it carries."""

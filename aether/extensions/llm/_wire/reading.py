@@ -113,9 +113,10 @@ def expect_list(value: Any, name: str, source: Source) -> list[Any]:
     """The value if it is a list of at most `MAX_MEMBERS`; an empty one for none; else
     `ProtocolError`.
     """
+    if type(value) is list and len(value) <= MAX_MEMBERS:
+        return value
     members: list[Any] = expect(value, list, name, source)
-    if len(members) > MAX_MEMBERS:
-        check_number(members, name, source)
+    check_number(members, name, source)
     return members
 
 
