@@ -15,7 +15,7 @@ from typing import Any
 from aether.engine.context import RunContext
 from aether.engine.steps import tool_step
 from aether.errors import ToolLoopError
-from aether.llm.messages import LLMResponse, Message, ToolCall, new_call_id
+from aether.llm.messages import FinishReason, LLMResponse, Message, ToolCall, new_call_id
 from aether.llm.scope import current_scope
 from aether.tools.contracts import Provenance, ToolInvocation, ToolResult
 from aether.tools.dispatch import begin, dispatch
@@ -33,8 +33,8 @@ async def dispatch_calls(
 ) -> list[ToolResult]:
     """Run the response's calls; one result for each, in the order of the calls.
 
-    A response that was cut off by the output limit has none of its calls run: a cut call can look
-    whole. On cancellation all running calls are cancelled and awaited first.
+    A response that its output limit, a filter or an error ended has none of its calls run: a cut
+    call can look whole. On cancellation all running calls are cancelled and awaited first.
     """
     calls = response.tool_calls
     if len(calls) > MAX_CALLS_PER_TURN:
@@ -44,8 +44,8 @@ async def dispatch_calls(
             messages=messages,
             usage=run.usage,
         )
-    if response.finish_reason == "length":
-        return [_cut_off(call) for call in calls]
+    if response.finish_reason in _CUT:
+        return [_cut_off(call, *_CUT[response.finish_reason]) for call in calls]
     if len(calls) == 1 or run.runs_in_parallel():
         return await _gather(calls, response, run, turn)
     results: list[ToolResult] = []
@@ -186,14 +186,23 @@ def _invocation(call: ToolCall, response: LLMResponse, run: RunContext) -> ToolI
     )
 
 
-def _cut_off(call: ToolCall) -> ToolResult:
+_CUT: dict[FinishReason | None, tuple[str, str]] = {
+    "length": (
+        "OutputLimit",
+        "the answer was cut off by the output limit. Call again with shorter arguments.",
+    ),
+    "content_filter": ("ContentFilter", "a content policy ended the answer."),
+    "error": ("AnswerFailed", "the answer ended with an error. Call again if it is still needed."),
+}
+
+
+def _cut_off(call: ToolCall, kind: str, reason: str) -> ToolResult:
     return ToolResult(
         tool_call_id=call.id,
         name=call.name,
-        content="Error: OutputLimit: not run, because the answer was cut off by the output limit. "
-        "Call again with shorter arguments.",
+        content=f"Error: {kind}: not run, because {reason}",
         is_error=True,
-        error_type="OutputLimit",
+        error_type=kind,
         untrusted=False,
     )
 

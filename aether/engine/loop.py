@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from aether.engine.context import RunContext
 from aether.engine.steps import model_step
-from aether.errors import ProtocolError, ToolLoopError
+from aether.errors import ProtocolError, ProviderError, ServerError, ToolLoopError
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import FinishReason, LLMRequest, LLMResponse, Message
 
@@ -27,8 +27,8 @@ async def run_loop(
 
     Raises `ToolLoopError` when the model still calls tools after `run.most_turns()` turns,
     `OutputError` when it still gives no answer of the type that the run asks for after
-    `run.output_retries` further tries, and `ProtocolError` for an answer without text whose tool
-    calls were lost.
+    `run.output_retries` further tries, `ProtocolError` for an answer without text whose tool calls
+    were lost, and `ServerError` for a text that its provider ended with an error.
     """
     progress = Progress(run)
     while True:
@@ -74,18 +74,22 @@ class Progress:
     def after_answer(self, request: LLMRequest, response: LLMResponse) -> LLMResponse | LLMRequest:
         """The final response, with its output; or the request that asks for another answer.
 
-        `ProtocolError` for one whose tool calls were lost.
+        `ProtocolError` for one whose tool calls were lost, `ServerError` for a text that an error
+        ended.
         """
         if response.finish_reason == "tool_calls" and not response.message.content:
-            raise ProtocolError(
-                "The model's answer says that it calls tools, but has no call and no text.",
-                provider=response.provider,
-                model=response.model,
-                request_id=response.request_id,
-                partial=response,
-            )
+            what = "The model's answer says that it calls tools, but has no call and no text."
+            raise _of_answer(ProtocolError, what, response)
         output = self._run.output
         if output is None:
+            if response.finish_reason == "error":
+                raise _of_answer(
+                    ServerError,
+                    "The provider ended its answer with an error "
+                    f"({response.finish_reason_raw or 'it does not say which'}): what there is of "
+                    "it, in error.partial, may lack the rest.",
+                    response,
+                )
             return response
         usage = self._run.usage
         ended = _ENDED.get(response.finish_reason)
@@ -113,6 +117,16 @@ class Progress:
             tool_choice=choice if choice in _LASTING_CHOICES else None,
             context=self._run.new_call(),
         )
+
+
+def _of_answer(kind: type[ProviderError], what: str, response: LLMResponse) -> ProviderError:
+    return kind(
+        what,
+        provider=response.provider,
+        model=response.model,
+        request_id=response.request_id,
+        partial=response,
+    )
 
 
 _LASTING_CHOICES = (None, "auto", "none")

@@ -6,7 +6,7 @@ It must not know a provider, a tool's handler or how anything is sent.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -74,15 +74,19 @@ def is_too_large(text: str) -> bool:
 
 def has_too_many_parts(value: Mapping[str, Any]) -> bool:
     """Whether decoded JSON has more than `MAX_JSON_PARTS` values. Long texts in it cost nothing."""
-    parts = list(value.values())
-    for part in parts:
-        if type(part) is dict:
-            parts += part.values()
-        elif type(part) is list:
-            parts += part
-        if len(parts) > MAX_JSON_PARTS:
+    count = 0
+    found: list[Collection[Any]] = [value.values()]
+    for members in found:
+        count += len(members)
+        if count > MAX_JSON_PARTS:
             return True
+        if not _CONTAINERS.isdisjoint(map(type, members)):
+            found += [member.values() for member in members if type(member) is dict]
+            found += [member for member in members if type(member) is list]
     return False
+
+
+_CONTAINERS = frozenset({dict, list})
 
 
 def new_call_id() -> str:
@@ -112,7 +116,8 @@ class ToolCall(Data):
     arguments: dict[str, Any] = Field(default_factory=dict, kw_only=False)
     invalid_arguments: str | None = None
     """The arguments as they came, where they were no JSON object, or one with a name in it twice,
-    or too large a one (see `is_too_large`). Such a call is never run."""
+    or too large a one (see `is_too_large`), or by its server's word not whole. Such a call is never
+    run."""
     provider_state: ProviderState = Field(default_factory=dict)
 
     @model_validator(mode="before")

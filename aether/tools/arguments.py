@@ -55,8 +55,12 @@ def _copied(value: Any, depth: int) -> Any:
     if depth >= MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     if kind is dict:
+        if _SHARED.issuperset(map(type, value.values())):
+            return value.copy()
         return {key: _copied(item, depth + 1) for key, item in value.items()}
     if kind is list:
+        if _SHARED.issuperset(map(type, value)):
+            return value.copy()
         return [_copied(item, depth + 1) for item in value]
     try:
         return copy.deepcopy(value)

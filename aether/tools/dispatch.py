@@ -210,7 +210,7 @@ def _checked(call: ToolCall, tool: Tool) -> dict[str, Any] | ToolResult:
     """What to call the handler with, or why it is not called."""
     if call.invalid_arguments is not None:
         came = reprlib.repr(call.invalid_arguments)
-        reason = "not a JSON object with each name once, so not run"
+        reason = "not one whole JSON object with each name once, so not run"
         if is_too_large(call.invalid_arguments):
             reason = "too large, so not run"
         return _failure(call, "InvalidArguments", f"{reason}: {came}")

@@ -21,7 +21,7 @@ from aether.errors import (
     ServerError,
     StreamInterruptedError,
 )
-from aether.llm.contracts import ToolCall
+from aether.llm.contracts import TokenUsage, ToolCall
 from aether.testing import FaultServer, faults
 from aether.testing.faults import Answer, Failure, Fault, Reply
 from aether.testing.wires.contracts import server_sent_event
@@ -543,7 +543,10 @@ async def test_usage_that_is_not_told_is_unknown_and_estimated(
         ([{"prompt_tokens": -1, "completion_tokens": 5}], (None, 5)),
         ([{"prompt_tokens": "9", "completion_tokens": 5.5}], (None, None)),
         ([{"prompt_tokens": True, "completion_tokens": [3]}], (None, None)),
-        ([{"prompt_tokens": None, "completion_tokens": 10**30}], (None, 10**30)),
+        ([{"prompt_tokens": None, "completion_tokens": 10**9}], (None, 10**9)),
+        ([{"prompt_tokens": 10**30, "completion_tokens": 10**12}], (None, None)),
+        ([{"prompt_tokens": 0, "completion_tokens": 0}], (None, None)),
+        ([{"prompt_tokens": 0, "completion_tokens": 5, "total_tokens": 5}], (None, 5)),
     ],
 )
 async def test_the_latest_usage_counts_and_what_is_no_count_is_unknown(
@@ -591,6 +594,124 @@ async def test_a_call_that_the_limit_cut_off_is_not_run(
         assert (await call(client, way, tools=[add])).succeeded() == HELLO.text
         assert b"cut off by the output limit" in server.requests[1].body  # so the model is told
     assert ran == []
+
+
+ENDED_EARLY = {
+    "openai": ("content_filter", "error", "abort"),
+    "openai.responses": ("content_filter",),
+    "anthropic": ("refusal",),
+    "gemini": ("SAFETY", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER"),
+}
+
+
+@pytest.mark.row("S21")
+@pytest.mark.parametrize(
+    ("protocol", "reason"),
+    [(protocol, reason) for protocol in PROTOCOLS for reason in ENDED_EARLY[protocol]],
+)
+@both_ways
+async def test_a_call_of_an_answer_that_was_ended_early_is_not_run(
+    protocol: str, reason: str, way: Way, aftermath: Aftermath
+) -> None:
+    ran: list[int] = []
+
+    async def add(a: int, b: int = 0) -> int:
+        """Add two numbers."""
+        ran.append(a)
+        return a + b
+
+    reply = Reply(calls=[ToolCall("call-1", "add", {"a": 1})], finish_raw=reason, usage=USAGE)
+    async with (
+        FaultServer(reply) as server,
+        opened(aftermath, server, protocol) as client,
+    ):
+        assert (await call(client, way, tools=[add])).succeeded() == HELLO.text
+        told = server.requests[1].body
+        assert b"Error: ContentFilter: not run" in told or b"Error: AnswerFailed: not run" in told
+    assert ran == []
+
+
+FAILED = {
+    "openai": ("error", "function_call_filter", "insufficient_system_resource", "abort"),
+    "gemini": ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE", "OTHER"),
+}
+
+
+@pytest.mark.row("S24", "T13")
+@pytest.mark.parametrize(
+    ("protocol", "reason"),
+    [(protocol, reason) for protocol, reasons in FAILED.items() for reason in reasons],
+)
+@pytest.mark.parametrize("text", ["", "I will add these: "])
+@each_transport
+@both_ways
+async def test_an_answer_that_ended_with_an_error_is_one(
+    protocol: str, transport: str, reason: str, text: str, way: Way, aftermath: Aftermath
+) -> None:
+    async with (
+        FaultServer(Reply(text, finish_raw=reason, usage=USAGE)) as server,
+        opened(aftermath, server, protocol, transport, attempts=3) as client,
+    ):
+        error = (await call(client, way)).failed()
+        assert isinstance(error, ServerError)
+        assert reason in str(error)
+        assert error.partial is not None
+        assert error.partial.text == text
+        assert server.count == 1
+        assert client.usage.is_exact  # it was billed, and is told
+
+
+@pytest.mark.row("S18")
+@each_protocol
+@both_ways
+async def test_usage_of_nothing_beside_a_text_is_unknown_and_estimated(
+    protocol: str, way: Way, aftermath: Aftermath
+) -> None:
+    nothing = TokenUsage(input_tokens=0, output_tokens=0)
+    async with (
+        FaultServer(Reply("Hello there.", usage=nothing)) as server,
+        opened(aftermath, server, protocol) as client,
+    ):
+        assert (await call(client, way)).succeeded() == "Hello there."
+        response = aftermath.events[-1].response
+        assert response is not None
+        assert (response.input_tokens, response.output_tokens) == (None, None)
+        entry = client.usage.ledger[0]
+        assert entry.state == "estimated"
+        assert entry.input_tokens
+        assert entry.output_tokens
+
+
+@pytest.mark.row("S18")
+@each_protocol
+@both_ways
+async def test_an_answer_without_a_word_may_have_used_no_output(
+    protocol: str, way: Way, aftermath: Aftermath
+) -> None:
+    usage = TokenUsage(input_tokens=7, output_tokens=0)
+    async with (
+        FaultServer(Reply(finish="content_filter", usage=usage)) as server,
+        opened(aftermath, server, protocol) as client,
+    ):
+        assert (await call(client, way)).succeeded() == ""
+        entry = client.usage.ledger[0]
+        assert (entry.state, entry.input_tokens, entry.output_tokens) == ("exact", 7, 0)
+
+
+@pytest.mark.row("S17")
+@each_transport
+async def test_a_second_answer_in_a_stream_is_not_joined_to_the_first(
+    transport: str, aftermath: Aftermath
+) -> None:
+    events, _ = events_of("anthropic")
+    for begun in (events[:4], events[:-1]):
+        async with (
+            FaultServer(Answer([*begun, *events], headers=STREAM)) as server,
+            opened(aftermath, server, "anthropic", transport) as client,
+        ):
+            error = (await call(client, "stream")).failed()
+            assert isinstance(error, ProtocolError)
+            assert "second answer" in str(error)
 
 
 @pytest.mark.row("S22")

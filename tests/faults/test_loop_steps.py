@@ -128,7 +128,7 @@ async def asserts_short_steps(
 
     async with elsewhere(lambda: FaultServer("Hello there.", reply=script, patience=60)) as server:
         config = server.config(protocol, transport=transport)
-        async with Aether(config=config, with_retry=False) as client:
+        async with Aether(config=config, with_retry=False, with_circuit_breaker=False) as client:
             steps = await longest_step(act, warm_up=lambda: ask(client))
     for outcome in outcomes:
         check(outcome)

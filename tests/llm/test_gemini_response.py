@@ -237,7 +237,7 @@ async def test_an_answer_without_a_reason_to_stop_is_no_clean_stop(
         ),
         ({"promptTokenCount": 10, "candidatesTokenCount": 3}, (10, 3, None, None)),
         # What is left out may be nothing or unknown: the total tells.
-        ({"promptTokenCount": 10, "totalTokenCount": 10}, (10, 0, None, None)),
+        ({"promptTokenCount": 10, "totalTokenCount": 10}, (10, None, None, None)),
         ({"promptTokenCount": 10, "totalTokenCount": 14}, (10, 4, None, None)),
         ({"promptTokenCount": 10, "totalTokenCount": 8}, (10, None, None, None)),
         ({"promptTokenCount": 10, "thoughtsTokenCount": 5}, (10, None, None, 5)),

@@ -99,6 +99,26 @@ async def test_a_call_that_was_cut_off_is_never_one_to_run(
     assert response.tool_calls[0].invalid_arguments == left
 
 
+@pytest.mark.row("S21")
+@pytest.mark.parametrize("status", ["incomplete", "in_progress"])
+@pytest.mark.parametrize("arguments", ["{}", '{"a": 1}', '{"a": 1', ""])
+async def test_a_call_that_is_not_whole_is_none_to_run_in_a_whole_answer(
+    transport: ScriptedTransport, status: str, arguments: str
+) -> None:
+    response = await both(transport, answer(call(arguments, status=status)))
+    assert response.tool_calls[0].invalid_arguments == arguments
+
+
+@pytest.mark.row("S21")
+async def test_a_whole_answer_with_a_reason_why_it_is_not_is_none(
+    transport: ScriptedTransport,
+) -> None:
+    whole = answer(message("Half an ans"))
+    whole["incomplete_details"] = {"reason": "max_output_tokens"}
+    response = await both(transport, whole)
+    assert (response.text, response.finish_reason) == ("Half an ans", "length")
+
+
 @pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter", "steered"])
 async def test_a_call_of_an_answer_that_was_cut_has_not_none_for_its_arguments(
     transport: ScriptedTransport, reason: str

@@ -162,7 +162,7 @@ async def test_arguments_that_are_no_json_object_are_never_run() -> None:
     result = await dispatch(ToolInvocation(**dict(call)), build_tool(note))
 
     assert result.error_type == "InvalidArguments"
-    assert "not a JSON object" in result.content
+    assert "not one whole JSON object" in result.content
     assert len(result.content) < 300
     assert not ran
 

@@ -20,6 +20,7 @@ __all__ = [
     "Tokens",
     "check_number",
     "count",
+    "count_of_some",
     "counted",
     "decode",
     "decode_any",
@@ -40,6 +41,7 @@ _EXCERPT = 200
 _REDACTED = 16 * 1024  # more than the excerpt: no key that begins in that is cut in two
 _SEARCHED = 64 * 1024
 _MOST = sys.float_info.max
+_IMPOSSIBLE = 10**12  # tokens: what models read and write in one answer ends far below
 _TICKS = 10**10  # that xAI counts to a dollar
 
 
@@ -132,8 +134,13 @@ def inner(fields: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def count(value: object) -> int | None:
-    """A count. What is no whole number of at least 0 is not known."""
-    return value if type(value) is int and value >= 0 else None
+    """A count. What is no whole number of at least 0, or beyond all that can be, is not known."""
+    return value if type(value) is int and 0 <= value < _IMPOSSIBLE else None
+
+
+def count_of_some(value: object) -> int | None:
+    """A count of what there is some of: a server that says 0 has not counted."""
+    return count(value) or None
 
 
 def counted(**parts: object) -> dict[str, int]:

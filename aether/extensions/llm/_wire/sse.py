@@ -110,12 +110,13 @@ class SSEDecoder:
         events: list[Event] = []
         is_ascii = blocks.isascii()
         for data in blocks[6:].split(b"\n\ndata: "):
-            if _LINE_FEED in data:
+            whole = _joined(data) if _LINE_FEED in data else data
+            if whole is None:
                 events += self._parse(b"data: " + data)
             else:
                 if not is_ascii:
-                    _check_utf8(data)
-                events.append((data, ""))
+                    _check_utf8(whole)
+                events.append((whole, ""))
         return events
 
     def _named(self, blocks: bytes) -> list[Event]:
@@ -124,12 +125,13 @@ class SSEDecoder:
         is_ascii = blocks.isascii()
         for block in blocks[7:].split(b"\n\nevent: "):
             name, mark, data = block.partition(b"\ndata: ")
-            if not mark or _LINE_FEED in data or _LINE_FEED in name:
+            whole = _joined(data) if _LINE_FEED in data else data
+            if not mark or whole is None or _LINE_FEED in name:
                 events += self._parse(b"event: " + block)
             else:
                 if not is_ascii:
-                    _check_utf8(data)
-                events.append((data, name.decode("utf-8", "replace")))
+                    _check_utf8(whole)
+                events.append((whole, name.decode("utf-8", "replace")))
         return events
 
     def _parse(self, blocks: bytes) -> Iterator[Event]:
@@ -162,12 +164,28 @@ class SSEDecoder:
         return ProtocolError(f"An event of the stream is larger than {self._max_bytes} bytes.")
 
 
+def _joined(data: bytes) -> bytes | None:
+    """The data of an event in several lines of data; `None` if there is another among them. It may
+    be large: its lines are copied once.
+    """
+    lines = data.split(b"\ndata: ", MAX_EVENT_LINES)
+    if len(lines) > MAX_EVENT_LINES:
+        raise _too_many_lines()
+    if any(_LINE_FEED in line for line in lines):
+        return None
+    return b"\n".join(lines)
+
+
+def _too_many_lines() -> ProtocolError:
+    return ProtocolError(f"An event of the stream has more than {MAX_EVENT_LINES} lines.")
+
+
 def _read_lines(block: bytes) -> Event | None:
     name = b""
     lines = []
     written = block.split(b"\n", MAX_EVENT_LINES)
     if len(written) > MAX_EVENT_LINES:
-        raise ProtocolError(f"An event of the stream has more than {MAX_EVENT_LINES} lines.")
+        raise _too_many_lines()
     for line in written:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")

@@ -75,7 +75,7 @@ class Answer(NamedTuple):
                 tool_calls=calls,
                 provider_state=kept_state(state, source) if state else {},
             ),
-            **parse_usage(self.usage),
+            **parse_usage(self.usage, written=bool(self.content)),
         )
 
     def check(self, source: Source) -> None:

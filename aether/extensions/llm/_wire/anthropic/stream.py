@@ -192,6 +192,10 @@ class MessagesAssembly:
         return ()
 
     def _start(self, message: dict[str, Any]) -> None:
+        if self._blocks or self._stop is not None:
+            raise self._source.error(
+                ProtocolError, f"{self._source.provider} began a second answer in the same stream."
+            )
         self._model = expect(message.get("model"), str, "model", self._source) or None
         self._container = container_id(message)
         self._count(message)

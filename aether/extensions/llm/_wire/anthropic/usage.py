@@ -13,8 +13,9 @@ from aether.llm.usage import add_known
 __all__ = ["parse_usage"]
 
 
-def parse_usage(usage: Any) -> Tokens:
-    """The counts. What is no whole number of at least 0 is not known.
+def parse_usage(usage: Any, *, written: bool) -> Tokens:
+    """The counts of an answer in which something is `written`, or nothing. What is no whole number
+    of at least 0 is not known.
 
     What a server-side compaction of the conversation used stands in `iterations` alone, beside
     counts that leave it out.
@@ -26,6 +27,9 @@ def parse_usage(usage: Any) -> Tokens:
     for iteration in iterations if isinstance(iterations, list) else ():
         if isinstance(iteration, dict) and iteration.get("type") == "compaction":
             tokens = _sum(tokens, _counts(iteration))
+    tokens["input_tokens"] = tokens["input_tokens"] or None  # there is some: it was not counted
+    if written:
+        tokens["output_tokens"] = tokens["output_tokens"] or None
     return tokens
 
 

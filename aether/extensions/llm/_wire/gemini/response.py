@@ -162,7 +162,7 @@ class Answer:
             request_id=source.request_id,
             provider=source.provider,
             message=self._message(text),
-            **parse_usage(self._usage),
+            **parse_usage(self._usage, written=self.has_content),
         )
 
     def _say(self, text: str) -> StreamChunk:

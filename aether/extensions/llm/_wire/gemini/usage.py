@@ -31,9 +31,10 @@ def find_usage(chunk: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def parse_usage(usage: dict[str, Any] | None) -> Tokens:
-    """The counts. Thoughts stand beside the candidates, results of Google's tools beside the
-    prompt, and the total is the sum of these four; a count of nothing is left out.
+def parse_usage(usage: dict[str, Any] | None, *, written: bool) -> Tokens:
+    """The counts of an answer in which something is `written`, or nothing. Thoughts stand beside
+    the candidates, results of Google's tools beside the prompt, and the total is the sum of these
+    four; a count of nothing is left out.
     """
     if usage is None:
         return {}
@@ -43,13 +44,13 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
     thoughts = count(usage.get("thoughtsTokenCount"))
     total = count(usage.get("totalTokenCount"))
     read = None if prompt is None else prompt + (tools or 0)
-    written: int | None = (candidates or 0) + (thoughts or 0)
+    output: int | None = (candidates or 0) + (thoughts or 0)
     if candidates is None:  # nothing, or unknown: only the total can tell
         rest = None if read is None or total is None else total - read
-        written = rest if rest is not None and rest >= (thoughts or 0) else None
+        output = rest if rest is not None and rest >= (thoughts or 0) else None
     return {
-        "input_tokens": read,
-        "output_tokens": written,
+        "input_tokens": read or None,  # there is some: a server that says 0 has not counted
+        "output_tokens": output or None if written else output,
         "cache_read_tokens": count(usage.get("cachedContentTokenCount")),
         "reasoning_tokens": thoughts,
         "token_details": _details(usage),

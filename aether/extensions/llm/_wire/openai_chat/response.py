@@ -118,7 +118,7 @@ class Answer(NamedTuple):
             request_id=source.request_id,
             provider=source.provider,
             message=message,
-            **parse_usage(self.usage),
+            **parse_usage(self.usage, written=bool(self.text or self.reasoning or calls)),
         )
 
     def check(self, source: Source) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from aether.extensions.llm._wire.reading import (
     Tokens,
     count,
+    count_of_some,
     counted,
     first_count,
     inner,
@@ -28,8 +29,9 @@ def find_usage(body: dict[str, Any]) -> dict[str, Any] | None:
     return usage if usage and type(usage) is dict else None
 
 
-def parse_usage(usage: dict[str, Any] | None) -> Tokens:
-    """The counts. What is no whole number of at least 0 is not known.
+def parse_usage(usage: dict[str, Any] | None, *, written: bool) -> Tokens:
+    """The counts of an answer in which something is `written`, or nothing. What is no whole number
+    of at least 0 is not known.
 
     The total settles what a server leaves out: Mistral's input leaves out audio, and Gemini's
     compatible server and xAI's output leave out reasoning. Perplexity's leaves it out of the total
@@ -38,8 +40,8 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
     if usage is None:
         return {}
     read = inner(usage, "prompt_tokens_details")
-    written = inner(usage, "completion_tokens_details")
-    input_tokens = count(usage.get("prompt_tokens"))
+    details = inner(usage, "completion_tokens_details")
+    input_tokens = count_of_some(usage.get("prompt_tokens"))
     output_tokens = count(usage.get("completion_tokens"))
     total = count(usage.get("total_tokens"))
     if input_tokens is not None and output_tokens is not None and total is not None:
@@ -48,7 +50,7 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
             input_tokens += missing
         elif missing > 0:
             output_tokens += missing
-    reasoning = count(written.get("reasoning_tokens"))
+    reasoning = count(details.get("reasoning_tokens"))
     if reasoning is None:
         reasoning = count(usage.get("reasoning_tokens"))
         if reasoning is not None and output_tokens is not None and reasoning > output_tokens:
@@ -57,16 +59,16 @@ def parse_usage(usage: dict[str, Any] | None) -> Tokens:
     if cached is None:  # DeepSeek's, and Together's
         cached = first_count(usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"))
     token_details: dict[str, int] = {}
-    if any(read.values()) or any(written.values()):
+    if any(read.values()) or any(details.values()):
         token_details = counted(
             input_audio_tokens=read.get("audio_tokens"),
             input_image_tokens=read.get("image_tokens"),
-            output_audio_tokens=written.get("audio_tokens"),
-            output_image_tokens=written.get("image_tokens"),
+            output_audio_tokens=details.get("audio_tokens"),
+            output_image_tokens=details.get("image_tokens"),
         )
     return {
         "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
+        "output_tokens": output_tokens or None if written else output_tokens,
         "cache_read_tokens": cached,
         "cache_write_tokens": count(read.get("cache_write_tokens")),
         "reasoning_tokens": reasoning,

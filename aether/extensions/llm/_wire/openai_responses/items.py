@@ -54,6 +54,7 @@ _PART_TEXTS = {
     "summary_text": "text",
 }
 """The parts that hold text, and the field where each has it."""
+_UNFINISHED = ("incomplete", "in_progress")
 _PLAIN_MESSAGE = {"type", "id", "status", "role", "content"}
 _PLAIN_CALL = {"type", "id", "status", "call_id", "name", "arguments"}
 
@@ -143,7 +144,8 @@ def calls_in(
     items: Iterable[Item], source: Source | None = None, *, cut: bool = False
 ) -> list[ToolCall]:
     """The calls, each with an id of its own, and with what the source must see again of it. A call
-    that was cut off before it had arguments is not one without arguments.
+    that was cut off before it had arguments is not one without arguments, and one that the server
+    says is not whole has none, however whole they look.
     """
     made: list[ToolCall] = []
     seen: set[str] = set()
@@ -157,7 +159,9 @@ def calls_in(
         if call_id in seen:
             call_id = new_call_id()
         seen.add(call_id)
-        if kind == "custom_tool_call":
+        if item.get("status") in _UNFINISHED:
+            made.append(ToolCall(call_id, name, invalid_arguments=arguments))
+        elif kind == "custom_tool_call":
             made.append(
                 ToolCall(
                     call_id,
@@ -166,7 +170,7 @@ def calls_in(
                     provider_state={} if source is None else kept_state({"type": kind}, source),
                 )
             )
-        elif not arguments and (cut or item.get("status") == "incomplete"):
+        elif not arguments and cut:
             made.append(ToolCall(call_id, name, invalid_arguments=""))
         else:
             made.append(ToolCall.parse(call_id, name, arguments))

@@ -81,7 +81,7 @@ class Answer(NamedTuple):
             message=Message(
                 role="assistant", content=content, tool_calls=calls, provider_state=state
             ),
-            **parse_usage(self.usage),
+            **parse_usage(self.usage, written=bool(self.text or self.reasoning or calls)),
         )
 
 
@@ -137,14 +137,16 @@ def failure(response: Mapping[str, Any], source: Source) -> ProviderError | None
 
 
 def finish_of(response: Mapping[str, Any]) -> str:
-    """The status, with the reason if it is incomplete. Empty where the server names none."""
+    """The status, with the reason if it is incomplete, also where the status alone says that it is
+    not. Empty where the server names none.
+    """
     status = response.get("status")
     if not isinstance(status, str):
         return ""
     details = response.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
-    if status == "incomplete" and isinstance(reason, str):
-        return f"{status}:{reason}"
+    if status in ("incomplete", "completed") and isinstance(reason, str) and reason:
+        return f"incomplete:{reason}"
     return status
 
 

@@ -60,7 +60,9 @@ class Slot:
         if self.done:
             return self.item
         if self.type in CALL_ARGUMENTS and self.call is not None:
-            return {**self.item, CALL_ARGUMENTS[self.type]: self.text("arguments")}
+            # Its status is where it began: what became of it was not said.
+            begun = {name: self.item[name] for name in self.item if name != "status"}
+            return {**begun, CALL_ARGUMENTS[self.type]: self.text("arguments")}
         if self.type == "message":
             refusal = self.text("refusal")
             content: list[Item] = [{"type": "output_text", "text": self.text("text")}]

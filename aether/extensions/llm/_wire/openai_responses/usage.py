@@ -7,22 +7,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count, inner, reported_cost
+from aether.extensions.llm._wire.reading import Tokens, count, count_of_some, inner, reported_cost
 
 __all__ = ["parse_usage"]
 
 
-def parse_usage(usage: Any) -> Tokens:
-    """The counts. What is no whole number of at least 0 is not known."""
+def parse_usage(usage: Any, *, written: bool) -> Tokens:
+    """The counts of an answer in which something is `written`, or nothing. What is no whole number
+    of at least 0 is not known.
+    """
     if not isinstance(usage, dict):
         return {}
     read = inner(usage, "input_tokens_details")
-    written = inner(usage, "output_tokens_details")
+    details = inner(usage, "output_tokens_details")
     return {
-        "input_tokens": count(usage.get("input_tokens")),
-        "output_tokens": count(usage.get("output_tokens")),
+        "input_tokens": count_of_some(usage.get("input_tokens")),
+        "output_tokens": (count_of_some if written else count)(usage.get("output_tokens")),
         "cache_read_tokens": count(read.get("cached_tokens")),
         "cache_write_tokens": count(read.get("cache_write_tokens")),
-        "reasoning_tokens": count(written.get("reasoning_tokens")),
+        "reasoning_tokens": count(details.get("reasoning_tokens")),
         "cost_usd": reported_cost(usage),
     }
