@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from weakref import WeakValueDictionary
 
 from aether.config import ProviderConfig
-from aether.engine.options import CallOptions, as_messages, build_request, build_run
+from aether.engine.context import RunContext
+from aether.engine.options import CallOptions, as_messages, build_request, set_options
 from aether.engine.run import Run
 from aether.errors import ClientClosedError
 from aether.events import EventBus
@@ -193,8 +194,9 @@ class Aether:
         answer of another type is shown to the model with what is wrong, `output_retries` times;
         then `OutputError` has the last text.
         """
-        response = await self.prepare(prompt, {**options, "output": output}).complete()
-        return response.text if output is None else response.output
+        if output is None:
+            return (await self.prepare(prompt, options).complete()).text
+        return (await self.prepare(prompt, {**options, "output": output}).complete()).output
 
     @overload
     async def complete(
@@ -223,6 +225,8 @@ class Aether:
 
         With `output`, its `output` is a value of that type, as `ask` gives it.
         """
+        if output is None:
+            return await self.prepare(prompt, options).complete()
         return await self.prepare(prompt, {**options, "output": output}).complete()
 
     @overload
@@ -385,25 +389,18 @@ class Aether:
         stack, model = self._route(options.get("model"))
         if session is not None and session.budget is not None:
             budgets = (*budgets, session.budget)
-        context = build_run(
-            options,
-            events=self.events,
-            registry=self._registry,
-            middleware=self._middleware,
+        context = RunContext(
             client=self,
+            events=self.events,
+            middleware=self._middleware,
             agent=agent,
             session=session,
             depth=depth,
             budgets=budgets,
         )
-        request = build_request(
-            messages,
-            options,
-            model=model,
-            tools=context.tools,
-            output=context.output,
-            context=context.new_call(),
-        )
+        if options:
+            set_options(context, options, self._registry)
+        request = build_request(messages, options, model=model, run=context)
         return Run(wrap_run(stack, context.budgets), request, context)
 
     def _route(self, model: str | None) -> tuple[Stack, str | None]:

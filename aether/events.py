@@ -132,7 +132,10 @@ class EventBus:
                     if present is callback:
                         del remaining[index]
                         break
-                self._subscribers[event_name] = tuple(remaining)
+                if remaining:
+                    self._subscribers[event_name] = tuple(remaining)
+                else:
+                    self._subscribers.pop(event_name, None)
 
         return unsubscribe
 
@@ -148,7 +151,7 @@ class EventBus:
 
     def wants(self, event_name: str) -> bool:
         """Whether anybody listens: without a listener no event need be made."""
-        return bool(self._subscribers.get(event_name))
+        return event_name in self._subscribers
 
     async def publish(self, event: Event) -> None:
         """Await the event's subscribers, in the order of subscription.

@@ -5,9 +5,8 @@ It must not know a plug-in or the client.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aether import config
@@ -31,50 +30,74 @@ GRACE = 0.01
 """Seconds that a provider stack, which knows the deadline too, has to say itself that it came."""
 
 
-@dataclass(slots=True, kw_only=True)
 class RunContext:
-    """One `ask`, `complete`, `stream`, session turn or agent run."""
+    """One `ask`, `complete`, `stream`, session turn or agent run.
 
-    events: EventBus
-    tools: Mapping[str, Tool] = field(default_factory=dict)
-    middleware: Sequence[ToolMiddleware] = ()
+    What most runs leave as it is stands in the class.
+    """
+
+    tools: Mapping[str, Tool] = MappingProxyType({})
     parallel_tools: bool | None = None
     max_tool_iterations: int | None = None
     output: OutputType | None = None
     output_retries: int = 2
     """How often the model is asked again for an answer of that type."""
-    agent: str | None = None
-    session: Any = None
-    """The `Session` whose turn this is."""
-    client: Any = None
-    depth: int = 0
     deadline: float | None = None
     """When it must have ended, on the monotonic clock."""
-    budgets: Sequence[Budget] = ()
-    """What its calls draw on besides the client's own."""
     cache: bool | str | None = None
-    run_id: str = field(default_factory=new_id)
-    parent: Scope | None = field(default_factory=current_scope.get)
-    """The scope of the tool call that started this run, if one did."""
-    usage: TokenUsage = field(default_factory=TokenUsage)
-    """What this run and the runs that it delegated have used."""
-    _latest_call: CallContext | None = field(default=None, init=False, repr=False)
-    _last_told: tuple[LLMRequest, LLMRequest] | None = field(default=None, init=False, repr=False)
+    _latest_call: CallContext | None = None
+    _last_told: tuple[LLMRequest, LLMRequest] | None = None
     """The request that was told last, and the copy that was told for it."""
-    _untrusted: bool = field(default=False, init=False, repr=False)
-    _judged: int = field(default=0, init=False, repr=False)
+    _untrusted = False
+    _judged = 0
     """Of how many messages it is known whether others may have written one of them."""
 
-    def __post_init__(self) -> None:
-        parent = self.parent
-        if parent is None:
-            return
+    def __init__(
+        self,
+        *,
+        client: Any,
+        events: EventBus,
+        middleware: Sequence[ToolMiddleware],
+        agent: str | None,
+        session: Any,
+        depth: int,
+        budgets: Sequence[Budget],
+    ) -> None:
+        self.client = client
+        self.events = events
+        self.middleware = middleware
+        self.agent = agent
+        self.session = session
+        """The `Session` whose turn this is."""
+        self.depth = depth
+        self.budgets = budgets
+        """What its calls draw on besides the client's own."""
+        self.run_id = new_id()
+        self.parent = current_scope.get()
+        """The scope of the tool call that started this run, if one did."""
+        self._used: list[LLMResponse | TokenUsage] = []
+        if self.parent is not None:
+            self._follow(self.parent)
+
+    def _follow(self, parent: Scope) -> None:
+        """Be no freer than the run that this one is a part of."""
         self._untrusted = parent.after_untrusted
         self.depth = max(self.depth, parent.depth)
-        if parent.deadline is not None:
-            self.deadline = min(self.deadline or math.inf, parent.deadline)
+        self.deadline = parent.deadline
         if parent.budgets:
             self.budgets = (*self.budgets, *parent.budgets)
+
+    def end_by(self, deadline: float) -> None:
+        """Have it end by then, if it must not have ended before."""
+        self.deadline = deadline if self.deadline is None else min(deadline, self.deadline)
+
+    @property
+    def usage(self) -> TokenUsage:
+        """What this run and the runs that it delegated have used."""
+        usage = TokenUsage()
+        for each in self._used:
+            usage += each.usage if isinstance(each, LLMResponse) else each
+        return usage
 
     def new_call(self) -> CallContext:
         """The context of another provider call. Each request of the run has its own."""
@@ -110,12 +133,14 @@ class RunContext:
         adds to its messages: those that it has asked with before are not looked at again.
         """
         if not self._untrusted:
-            self._untrusted = any(message.untrusted for message in messages[self._judged :])
+            for message in messages[self._judged :]:
+                if message.untrusted:
+                    self._untrusted = True
             self._judged = len(messages)
         if not self._untrusted:
             return response
-        message = response.message.model_copy(update={"untrusted": True})
-        return response.model_copy(update={"message": message})
+        marked = response.message.model_copy(update={"untrusted": True})
+        return response.model_copy(update={"message": marked})
 
     def runs_in_parallel(self) -> bool:
         """Whether calls of one turn run side by side. The environment is asked once, if at all."""
@@ -146,9 +171,9 @@ class RunContext:
             budgets=self.budgets,
         )
 
-    def add_usage(self, usage: TokenUsage) -> None:
-        """Count a call of this run, or a run that it delegated."""
-        self.usage = self.usage + usage
+    def add_usage(self, used: LLMResponse | TokenUsage) -> None:
+        """Count the answer to a call of this run, or a run that it delegated."""
+        self._used.append(used)
 
     def event(self, name: str, **fields: Any) -> Event:
         """An event of this run."""
@@ -163,7 +188,8 @@ class RunContext:
 
     def tells_of_tools(self) -> bool:
         """Whether anybody listens to what becomes of its tool calls."""
-        return any(map(self.events.wants, (TOOL_START, TOOL_COMPLETE, TOOL_ERROR)))
+        wants = self.events.wants
+        return wants(TOOL_START) or wants(TOOL_COMPLETE) or wants(TOOL_ERROR)
 
     async def publish(self, name: str, **fields: Any) -> None:
         """Publish an event of this run, if anybody listens: with copies of what it carries."""

@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from aether.engine.context import RunContext
@@ -45,20 +46,11 @@ async def dispatch_calls(
         )
     if response.finish_reason in _CUT:
         return [_cut_off(call, *_CUT[response.finish_reason]) for call in calls]
-    provenance = Provenance(
-        source="model",
-        model=response.model,
-        run_id=run.run_id,
-        agent=run.agent,
-        depth=run.depth,
-        after_untrusted=response.message.untrusted,
-    )
-    invocations = [_invocation(call, run, provenance) for call in calls]
-    if run.runs_in_parallel():
-        return await _gather(invocations, run, turn)
+    if len(calls) == 1 or run.runs_in_parallel():
+        return await _gather(calls, response, run, turn)
     results: list[ToolResult] = []
-    for invocation in invocations:
-        results += await _gather([invocation], run, turn)
+    for call in calls:
+        results += await _gather([call], response, run, turn)
     return results
 
 
@@ -91,34 +83,43 @@ def tell_apart(response: LLMResponse) -> LLMResponse:
 
 
 async def _gather(
-    invocations: Sequence[ToolInvocation], run: RunContext, turn: int
+    calls: Sequence[ToolCall], response: LLMResponse, run: RunContext, turn: int
 ) -> list[ToolResult]:
-    if len(invocations) == 1 and not (run.middleware or run.tells_of_tools()):
-        return [await tool_step(invocations[0], run, turn=turn, dispatch=_dispatch_alone)]
+    untrusted = response.message.untrusted
+    if len(calls) == 1 and not (run.middleware or run.tells_of_tools()):
+        call = calls[0]
+        return [
+            await tool_step(
+                run,
+                turn=turn,
+                call=partial(_invocation, call, response, run),
+                dispatch=partial(_dispatch_alone, call, run, untrusted),
+            )
+        ]
+    invocations = [_invocation(call, response, run) for call in calls]
     loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(_step_in_task(call, run, turn)) for call in invocations]
+    tasks = [loop.create_task(_step_in_task(call, run, turn, untrusted)) for call in invocations]
     await _all(tasks)
     return [
         _cancelled(call) if task.cancelled() else task.result()
-        for call, task in zip(invocations, tasks, strict=True)
+        for call, task in zip(calls, tasks, strict=True)
     ]
 
 
-async def _step_in_task(call: ToolInvocation, run: RunContext, turn: int) -> ToolResult:
+async def _step_in_task(
+    call: ToolInvocation, run: RunContext, turn: int, untrusted: bool
+) -> ToolResult:
     """The step of a call in a task of its own, so that all of it may be in the call's scope."""
-    current_scope.set(run.scope(after_untrusted=call.provenance.after_untrusted))
-    return await tool_step(call, run, turn=turn, dispatch=_dispatch)
+    current_scope.set(run.scope(after_untrusted=untrusted))
+    dispatched = partial(dispatch, call, call.tool, offered=run.tools, middleware=run.middleware)
+    return await tool_step(run, turn=turn, call=lambda: call, dispatch=dispatched)
 
 
-async def _dispatch(call: ToolInvocation, run: RunContext) -> ToolResult:
-    return await dispatch(call, call.tool, offered=run.tools, middleware=run.middleware)
-
-
-async def _dispatch_alone(call: ToolInvocation, run: RunContext) -> ToolResult:
+async def _dispatch_alone(call: ToolCall, run: RunContext, untrusted: bool) -> ToolResult:
     """Dispatch the only call of a turn, of which nobody is told: in a task if it needs one."""
     context = contextvars.copy_context()
-    context.run(current_scope.set, run.scope(after_untrusted=call.provenance.after_untrusted))
-    begun = await begin(call, offered=run.tools, context=context)
+    context.run(current_scope.set, run.scope(after_untrusted=untrusted))
+    begun = await begin(call, run.tools.get(call.name), offered=run.tools, context=context)
     if isinstance(begun, ToolResult):
         return begun
     # Not `create_task(context=...)`: a task factory from before Python 3.11 does not take it.
@@ -164,7 +165,16 @@ async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
             del cancelled  # else it would hold this frame, and the frame it
 
 
-def _invocation(call: ToolCall, run: RunContext, provenance: Provenance) -> ToolInvocation:
+def _invocation(call: ToolCall, response: LLMResponse, run: RunContext) -> ToolInvocation:
+    """The call as middleware and subscribers see it."""
+    provenance = Provenance(
+        source="model",
+        model=response.model,
+        run_id=run.run_id,
+        agent=run.agent,
+        depth=run.depth,
+        after_untrusted=response.message.untrusted,
+    )
     return ToolInvocation(
         id=call.id,
         name=call.name,

@@ -15,7 +15,6 @@ from pydantic_core import from_json, to_json
 from aether import config
 from aether.engine.context import RunContext
 from aether.errors import InputError
-from aether.events import EventBus
 from aether.llm.budget import checked_budget
 from aether.llm.data import problems_in
 from aether.llm.deadline import deadline_after
@@ -23,12 +22,10 @@ from aether.llm.messages import LLMRequest, Message, ReasoningEffort
 from aether.registry import Registry
 
 if TYPE_CHECKING:
-    from aether.engine.output import OutputType
     from aether.llm.budget import Budget
-    from aether.llm.call import CallContext
-    from aether.tools.contracts import Tool, ToolMiddleware
+    from aether.tools.contracts import Tool
 
-__all__ = ["CallOptions", "as_messages", "build_request", "build_run"]
+__all__ = ["CallOptions", "as_messages", "build_request", "set_options"]
 
 
 class CallOptions(TypedDict, total=False):
@@ -67,21 +64,10 @@ class CallOptions(TypedDict, total=False):
     another answer might have come; a text: the same, under this key. `False`: neither."""
 
 
-_RUN_OPTIONS = frozenset(
-    {
-        "budget",
-        "cache",
-        "max_tool_iterations",
-        "output_retries",
-        "parallel_tools",
-        "timeout",
-        "tool_choice",
-        "tools",
-    }
-)
+_LIMITS = frozenset({"budget", "cache", "max_tool_iterations", "output_retries", "parallel_tools"})
+_RUN_OPTIONS = _LIMITS | {"timeout", "tool_choice", "tools"}
 _REQUEST_OPTIONS = frozenset(CallOptions.__annotations__) - _RUN_OPTIONS - {"model", "temperature"}
 _KNOWN = frozenset(CallOptions.__annotations__) | {"output"}
-DEFAULT_OUTPUT_RETRIES = 2
 
 
 def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
@@ -109,27 +95,44 @@ def build_request(
     options: Mapping[str, Any],
     *,
     model: str | None,
-    tools: Mapping[str, Tool],
-    output: OutputType | None = None,
-    context: CallContext | None = None,
+    run: RunContext,
 ) -> LLMRequest:
     """The first request of a run. Values of a wrong type or range raise `InputError`."""
-    unknown = options.keys() - _KNOWN
-    if unknown:
-        raise TypeError(
-            f"unknown option {', '.join(sorted(unknown))}; known: {', '.join(sorted(_KNOWN))}"
-        )
-    fields: dict[str, Any] = {
-        name: value
-        for name, value in options.items()
-        if name in _REQUEST_OPTIONS and value is not None
-    }
+    fields: dict[str, Any] = _fields(options, run) if options else {}
     temperature = options.get("temperature")
     if temperature is None:
         temperature = config.temperature_override()
     if temperature is None:
         temperature = config.DEFAULT_TEMPERATURE
         fields["temperature_is_default"] = True
+    try:
+        return LLMRequest(
+            messages=messages,
+            model=model,
+            temperature=temperature,
+            context=run.new_call(),
+            **fields,
+        )
+    except InputError as error:
+        if not isinstance(error.__cause__, ValidationError):
+            raise
+        problems = "; ".join(problems_in(error.__cause__))
+        raise InputError(f"Invalid option: {problems}.") from None
+
+
+def _fields(options: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
+    """What the options say of the request, but for its temperature."""
+    if not _KNOWN.issuperset(options):
+        unknown = options.keys() - _KNOWN
+        raise TypeError(
+            f"unknown option {', '.join(sorted(unknown))}; known: {', '.join(sorted(_KNOWN))}"
+        )
+    fields = {
+        name: value
+        for name, value in options.items()
+        if name in _REQUEST_OPTIONS and value is not None
+    }
+    output = run.output
     if output is not None:
         if "output_schema" in fields:
             raise TypeError("give either output= or output_schema=")
@@ -140,37 +143,31 @@ def build_request(
         _check_schema(fields["output_schema"])
     choice = options.get("tool_choice")
     if choice is not None:
-        _check_choice(choice, tools)
+        _check_choice(choice, run.tools)
         fields["tool_choice"] = choice
-    try:
-        return LLMRequest(
-            messages=messages,
-            model=model,
-            temperature=temperature,
-            tools=tuple(tools.values()),
-            context=context,
-            **fields,
-        )
-    except InputError as error:
-        if not isinstance(error.__cause__, ValidationError):
-            raise
-        problems = "; ".join(problems_in(error.__cause__))
-        raise InputError(f"Invalid option: {problems}.") from None
+    if run.tools:
+        fields["tools"] = tuple(run.tools.values())
+    return fields
 
 
-def build_run(
-    options: Mapping[str, Any],
-    *,
-    events: EventBus,
-    registry: Registry,
-    middleware: Sequence[ToolMiddleware],
-    client: Any,
-    agent: str | None = None,
-    session: Any = None,
-    depth: int = 0,
-    budgets: Sequence[Budget] = (),
-) -> RunContext:
-    """The run's context, with its tools resolved. Its `timeout` begins now."""
+def set_options(run: RunContext, options: Mapping[str, Any], registry: Registry) -> None:
+    """Tell the run what the options say of it, its tools resolved. Its `timeout` begins now."""
+    if not _LIMITS.isdisjoint(options):
+        _set_limits(run, options)
+    if options.get("tools"):
+        from aether.tools.registry import resolve_tools
+
+        run.tools = resolve_tools(options["tools"], registry=registry)
+    if options.get("output") is not None:
+        from aether.engine.output import output_type
+
+        run.output = output_type(options["output"])
+    deadline = deadline_after(options.get("timeout"))
+    if deadline is not None:
+        run.end_by(deadline)
+
+
+def _set_limits(run: RunContext, options: Mapping[str, Any]) -> None:
     parallel = options.get("parallel_tools")
     if parallel is not None and not isinstance(parallel, bool):
         raise TypeError(f"parallel_tools is True or False, not {parallel!r}")
@@ -180,48 +177,19 @@ def build_run(
     ):
         raise InputError(f"max_tool_iterations must be at least 1, not {iterations!r}.")
     retries = options.get("output_retries")
-    if retries is None:
-        retries = DEFAULT_OUTPUT_RETRIES
-    elif isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise InputError(f"output_retries must be at least 0, not {retries!r}.")
+    if retries is not None:
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise InputError(f"output_retries must be at least 0, not {retries!r}.")
+        run.output_retries = retries
     cache = options.get("cache")
-    if not isinstance(cache, bool | str | None) or cache == "":
+    if cache is not None and (not isinstance(cache, bool | str) or cache == ""):
         raise InputError("cache is True, False or a key, which is a text that is not empty.")
     budget = checked_budget(options.get("budget"))
     if budget is not None:
-        budgets = (budget, *budgets)
-    return RunContext(
-        events=events,
-        tools=_tools(options.get("tools"), registry),
-        middleware=middleware,
-        parallel_tools=parallel,
-        max_tool_iterations=iterations,
-        output=_output(options.get("output")),
-        output_retries=retries,
-        client=client,
-        agent=agent,
-        session=session,
-        depth=depth,
-        deadline=deadline_after(options.get("timeout")),
-        budgets=budgets,
-        cache=cache,
-    )
-
-
-def _tools(given: Any, registry: Registry) -> Mapping[str, Tool]:
-    if not given:
-        return {}
-    from aether.tools.registry import resolve_tools
-
-    return resolve_tools(given, registry=registry)
-
-
-def _output(form: Any) -> OutputType | None:
-    if form is None:
-        return None
-    from aether.engine.output import output_type
-
-    return output_type(form)
+        run.budgets = (budget, *run.budgets)
+    run.parallel_tools = parallel
+    run.max_tool_iterations = iterations
+    run.cache = cache
 
 
 def _check_schema(schema: object) -> None:

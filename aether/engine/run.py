@@ -32,10 +32,12 @@ class Run:
     async def complete(self) -> LLMResponse:
         """Run the tool loop to its end; the final response."""
         run = self.context
-        loop = partial(run_loop, self.provider, self.request, run)
         try:
-            answered = loop() if run.deadline is None else run.limit().wait_for(loop)
-            response, request = await answered
+            if run.deadline is None:
+                response, request = await run_loop(self.provider, self.request, run)
+            else:
+                loop = partial(run_loop, self.provider, self.request, run)
+                response, request = await run.limit().wait_for(loop)
         except DeadlineExceededError as error:
             run.count_attempts(error)
             raise

@@ -27,8 +27,6 @@ from aether.llm.messages import LLMRequest, LLMResponse
 if TYPE_CHECKING:
     from aether.tools.contracts import ToolInvocation, ToolResult
 
-    Dispatch = Callable[[ToolInvocation, RunContext], Awaitable[ToolResult]]
-
 __all__ = ["model_step", "tool_step"]
 
 
@@ -44,7 +42,8 @@ async def model_step(
     call_id = context.call_id if context is not None else None
     started = perf_counter()
     try:
-        await run.publish(REQUEST_START, request=request, call_id=call_id, turn=turn)
+        if run.events.wants(REQUEST_START):
+            await run.publish(REQUEST_START, request=request, call_id=call_id, turn=turn)
         response = await provider.complete(request)
         check_response(response, request)
         response = run.marked(response, request.messages)
@@ -65,47 +64,59 @@ async def model_step(
             raise error from raised
         finally:
             del error  # else it would hold this frame, and the frame it
-    run.add_usage(response.usage)
-    await run.publish(
-        REQUEST_COMPLETE,
-        request=request,
-        response=response,
-        call_id=call_id,
-        turn=turn,
-        duration_seconds=perf_counter() - started,
-    )
+    run.add_usage(response)
+    if run.events.wants(REQUEST_COMPLETE):
+        await run.publish(
+            REQUEST_COMPLETE,
+            request=request,
+            response=response,
+            call_id=call_id,
+            turn=turn,
+            duration_seconds=perf_counter() - started,
+        )
     return response
 
 
 async def tool_step(
-    call: ToolInvocation, run: RunContext, *, turn: int, dispatch: Dispatch
+    run: RunContext,
+    *,
+    turn: int,
+    call: Callable[[], ToolInvocation],
+    dispatch: Callable[[], Awaitable[ToolResult]],
 ) -> ToolResult:
-    """One tool call with its `tool.*` events.
+    """One tool call with its `tool.*` events, for which `call` is made if one is wanted.
 
     Whatever goes wrong in the tool is in the result.
     """
     started = perf_counter()
     try:
-        await run.publish(TOOL_START, call=call, call_id=call.id, turn=turn)
-        result = await dispatch(call, run)
+        if run.events.wants(TOOL_START):
+            told = call()
+            await run.publish(TOOL_START, call=told, call_id=told.id, turn=turn)
+        result = await dispatch()
     except BaseException as error:
+        if run.events.wants(TOOL_ERROR):
+            told = call()
+            await run.publish(
+                TOOL_ERROR,
+                call=told,
+                call_id=told.id,
+                turn=turn,
+                error=error,
+                cancelled=isinstance(error, asyncio.CancelledError),
+                duration_seconds=perf_counter() - started,
+            )
+        raise
+    ended = TOOL_ERROR if result.is_error else TOOL_COMPLETE
+    if run.events.wants(ended):
+        told = call()
         await run.publish(
-            TOOL_ERROR,
-            call=call,
-            call_id=call.id,
+            ended,
+            call=told,
+            result=result,
+            call_id=told.id,
             turn=turn,
-            error=error,
-            cancelled=isinstance(error, asyncio.CancelledError),
+            error=ToolError(result.content) if result.is_error else None,
             duration_seconds=perf_counter() - started,
         )
-        raise
-    await run.publish(
-        TOOL_ERROR if result.is_error else TOOL_COMPLETE,
-        call=call,
-        result=result,
-        call_id=call.id,
-        turn=turn,
-        error=ToolError(result.content) if result.is_error else None,
-        duration_seconds=perf_counter() - started,
-    )
     return result

@@ -13,6 +13,7 @@ from pydantic import VERSION, BaseModel, ConfigDict, ValidationError
 from aether.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Self
 
     from pydantic_core import ErrorDetails
@@ -82,9 +83,19 @@ class Data(BaseModel):
         """As pydantic's own, which asks for each part how it is copied."""
         if self.__private_attributes__ or self.__pydantic_extra__ is not None:  # a subclass's
             return super().__copy__()
+        return self._changed({})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's own, which copies first and changes the copy then."""
+        if deep or self.__private_attributes__ or self.__pydantic_extra__ is not None:
+            return super().model_copy(update=update, deep=deep)
+        return self._changed(update or {})
+
+    def _changed(self, changes: Mapping[str, Any]) -> Self:
         copied = object.__new__(type(self))
-        object.__setattr__(copied, "__dict__", self.__dict__.copy())
-        object.__setattr__(copied, "__pydantic_fields_set__", self.__pydantic_fields_set__.copy())
+        object.__setattr__(copied, "__dict__", {**self.__dict__, **changes})
+        fields_set = self.__pydantic_fields_set__.union(changes)
+        object.__setattr__(copied, "__pydantic_fields_set__", fields_set)
         object.__setattr__(copied, "__pydantic_extra__", None)
         object.__setattr__(copied, "__pydantic_private__", None)
         return copied

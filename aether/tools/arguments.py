@@ -38,6 +38,8 @@ def copy_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _copied(value, 1) for name, value in arguments.items()}
 
 
+_PLAIN = frozenset({str, int, float, type(None)})
+"""Types of values in which there is no boolean."""
 _SHARED = frozenset({str, int, bool, type(None)})
 """Types whose values a copy may share: they cannot change, and JSON has all of them."""
 
@@ -112,6 +114,8 @@ class ArgumentValidator:
 
     def _counted(self, arguments: Mapping[str, Any], validated: Mapping[str, Any]) -> str | None:
         """The first argument in which a boolean was taken for a number."""
+        if _PLAIN.issuperset(map(type, arguments.values())):
+            return None  # as most are
         for name, value in arguments.items():
             if not isinstance(value, (bool, list, dict)):
                 continue

@@ -33,7 +33,7 @@ DEFAULT_TIMEOUT = 60.0
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tool:
     """Something that a model may call.
 

@@ -12,7 +12,7 @@ import functools
 import inspect
 import reprlib
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from aether.errors import UnknownNameError
 from aether.llm.messages import ToolCall, is_too_large
@@ -32,6 +32,8 @@ from aether.tools.results import bounded, render_bounded, render_small
 from aether.tools.threads import OverdueError, worker_threads
 
 __all__ = ["MAX_ERROR_BYTES", "MAX_RESULT_BYTES", "begin", "dispatch", "dispatch_tool"]
+
+C = TypeVar("C", bound=ToolCall)
 
 MAX_RESULT_BYTES = 1 << 20
 MAX_ERROR_BYTES = 2048
@@ -70,42 +72,45 @@ async def dispatch(
 
 
 async def begin(
-    call: ToolInvocation,
+    call: ToolCall,
+    tool: Tool | None,
     *,
     offered: Collection[str],
     context: contextvars.Context | None = None,
     max_result_bytes: int = MAX_RESULT_BYTES,
 ) -> ToolResult | Coroutine[Any, Any, ToolResult]:
-    """`dispatch` to the call's tool, as far as it can be done in anybody's task.
+    """`dispatch` to the tool, as far as it can be done in anybody's task.
 
     The result, where no more has to be awaited than a thread. What an author's code awaits may
     change its task, or hold it up: then the coroutine that comes to the result, for a task with
     this `context`. In that, all code of the author's runs; without one, in the current one.
     """
+    if tool is None or tool.name != call.name:
+        return _failure(call, "UnknownTool", _unknown(call.name, offered))
     if context is None:
-        arguments = _checked(call, offered)
+        arguments = _checked(call, tool)
         in_thread = contextvars.copy_context()
     else:
-        arguments = context.run(_checked, call, offered)
+        arguments = context.run(_checked, call, tool)
         in_thread = context.copy()
     if isinstance(arguments, ToolResult):
         return arguments
-    tool: Tool = call.tool
     until = None
     if tool.timeout is not None:
         until = asyncio.get_running_loop().time() + tool.timeout
     try:
-        work = functools.partial(tool.handler, **arguments)
         if _is_async(tool.handler):
-            return _answer(call, functools.partial(_finish, work, until, max_result_bytes))
+            work = functools.partial(tool.handler, **arguments)
+            return _answer(call, functools.partial(_finish, tool, work, until, max_result_bytes))
         value = await worker_threads.run(
-            functools.partial(_call, work), context=in_thread, until=until
+            functools.partial(_call, tool.handler, arguments), context=in_thread, until=until
         )
     except Exception as error:  # noqa: BLE001 - told in the result
-        return _failed(call, error, overdue=isinstance(error, OverdueError))
+        return _failed(call, tool, error, overdue=isinstance(error, OverdueError))
     content = render_small(value, max_result_bytes)
     if content is None:
-        return _answer(call, functools.partial(_finish, lambda: value, until, max_result_bytes))
+        told = functools.partial(_finish, tool, lambda: value, until, max_result_bytes)
+        return _answer(call, told)
     return _success(call, content, value=value, untrusted=not tool.trusted)
 
 
@@ -185,11 +190,11 @@ async def _pass_through(
 
 
 async def _run(call: ToolInvocation, *, offered: Collection[str], limit: int) -> ToolResult:
-    begun = await begin(call, offered=offered, max_result_bytes=limit)
+    begun = await begin(call, call.tool, offered=offered, max_result_bytes=limit)
     return begun if isinstance(begun, ToolResult) else await begun
 
 
-async def _answer(call: ToolInvocation, handler: NextHandler) -> ToolResult:
+async def _answer(call: C, handler: Callable[[C], Awaitable[ToolResult]]) -> ToolResult:
     """What the handler answers, under the call's id; a cancellation that it swallows goes on."""
     task = asyncio.current_task()
     cancellations = 0 if task is None else task.cancelling()
@@ -201,11 +206,8 @@ async def _answer(call: ToolInvocation, handler: NextHandler) -> ToolResult:
     return result
 
 
-def _checked(call: ToolInvocation, offered: Collection[str]) -> dict[str, Any] | ToolResult:
+def _checked(call: ToolCall, tool: Tool) -> dict[str, Any] | ToolResult:
     """What to call the handler with, or why it is not called."""
-    tool: Tool | None = call.tool
-    if tool is None or tool.name != call.name:
-        return _failure(call, "UnknownTool", _unknown(call.name, offered))
     if call.invalid_arguments is not None:
         came = reprlib.repr(call.invalid_arguments)
         reason = "not one whole JSON object with each name once, so not run"
@@ -216,16 +218,15 @@ def _checked(call: ToolInvocation, offered: Collection[str]) -> dict[str, Any] |
         own = copy_arguments(call.arguments)
         return require_names(tool.parameters, own) if tool.validate is None else tool.validate(own)
     except asyncio.CancelledError:  # a validator's own: nothing is awaited here
-        return _failed(call, _CancelledItselfError())
+        return _failed(call, tool, _CancelledItselfError())
     except Exception as error:  # noqa: BLE001 - told in the result; validators may be anybody's
         return _failure(call, "InvalidArguments", _message(error))
 
 
 async def _finish(
-    work: Callable[[], Any], until: float | None, limit: int, call: ToolInvocation
+    tool: Tool, work: Callable[[], Any], until: float | None, limit: int, call: ToolCall
 ) -> ToolResult:
     """Await what the work gives, and tell it."""
-    tool: Tool = call.tool
     deadline = asyncio.timeout_at(until)
     try:
         async with deadline:
@@ -235,9 +236,9 @@ async def _finish(
     except asyncio.CancelledError:
         if _is_cancelled():
             raise
-        return _failed(call, _CancelledItselfError())
+        return _failed(call, tool, _CancelledItselfError())
     except Exception as error:  # noqa: BLE001 - told in the result
-        return _failed(call, error, overdue=deadline.expired())
+        return _failed(call, tool, error, overdue=deadline.expired())
     if isinstance(value, ToolResult):
         return value.model_copy(update={"content": bounded(value.content, limit)})
     try:
@@ -252,9 +253,9 @@ class _CancelledItselfError(Exception):
     """A handler has raised `CancelledError`, though nobody had cancelled its call."""
 
 
-def _call(work: Callable[[], Any]) -> Any:
+def _call(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     try:
-        return work()
+        return handler(**arguments)
     except asyncio.CancelledError as error:
         raise _CancelledItselfError from error
 
@@ -291,9 +292,8 @@ def _failure(call: ToolCall, kind: str, message: str, *, untrusted: bool = False
     )
 
 
-def _failed(call: ToolInvocation, error: Exception, *, overdue: bool = False) -> ToolResult:
+def _failed(call: ToolCall, tool: Tool, error: Exception, *, overdue: bool = False) -> ToolResult:
     """What to tell of a handler that has failed."""
-    tool: Tool = call.tool
     if overdue:
         return _failure(call, "TimeoutError", f"no result within {tool.timeout:g} seconds")
     if isinstance(error, _CancelledItselfError):

@@ -6,9 +6,8 @@ It must not know how a schema is made, nor how a tool is run.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
 from weakref import WeakKeyDictionary
 
@@ -140,7 +139,7 @@ def _checked(tool: object) -> Tool:
 
 # What was built for a function, without the function: a value that held its key would keep it
 # alive. Bound methods are new objects each time, so theirs is kept for the function beneath.
-_Blueprint = functools.partial[Tool]
+_Blueprint = Mapping[str, Any]
 _of_functions: WeakKeyDictionary[Any, _Blueprint] = WeakKeyDictionary()
 _of_methods: WeakKeyDictionary[Any, _Blueprint] = WeakKeyDictionary()
 
@@ -152,7 +151,9 @@ def _from_function(function: Callable[..., Any]) -> Tool:
     except TypeError:  # a callable object that cannot be hashed, or not be referred to weakly
         return _described(function)
     if blueprint is not None:
-        return blueprint(handler=function)
+        tool = object.__new__(Tool)  # what it is made of was checked when it was first described
+        vars(tool).update(blueprint, handler=function)
+        return tool
     tool = _described(function)
     _remember(function, tool)
     return tool
@@ -166,10 +167,9 @@ def _described(function: Callable[..., Any]) -> Tool:
 
 def _remember(function: Callable[..., Any], tool: Tool) -> None:
     blueprints, key = _place(function)
-    fields = {field.name: getattr(tool, field.name) for field in dataclasses.fields(tool)}
-    del fields["handler"]
+    blueprint = {name: value for name, value in vars(tool).items() if name != "handler"}
     try:
-        blueprints[key] = functools.partial(Tool, **fields)
+        blueprints[key] = blueprint
     except TypeError:
         return  # as above: it is built anew each time
 

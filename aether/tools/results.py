@@ -92,7 +92,10 @@ def render_small(value: object, limit: int) -> str | None:
     if not _is_small(value):
         return None
     try:
-        return bounded(value if isinstance(value, str) else _as_json(value), limit)
+        if isinstance(value, str):
+            return bounded(value, limit)
+        # What JSON makes of a number, without what it sets up for all that may be nested.
+        return bounded(repr(value) if type(value) is int else _as_json(value), limit)
     except (TypeError, ValueError, RecursionError):  # a number or a key that JSON does not have
         return None
 

@@ -43,7 +43,7 @@ def test_openai_is_told_for_models_that_have_breakpoints(monkeypatch: pytest.Mon
     parts = [{"type": "text", "text": "long"}, {"type": "text", "text": "short"}]
     assert messages(asked, vendor=OPENAI, model="gpt-4.1")[0]["content"] == parts
     profile = ModelProfile(patterns=(), cache_breakpoints=True)
-    module = "aether.extensions.llm._wire.openai_chat.request"
+    module = "aether.extensions.llm._wire.openai_chat.caching"
     monkeypatch.setattr(f"{module}.profile_for", lambda _: profile)
     marked = {**parts[0], "prompt_cache_breakpoint": {"mode": "explicit"}}
     assert messages(asked, vendor=OPENAI)[0]["content"] == [marked, parts[1]]

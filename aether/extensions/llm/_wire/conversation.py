@@ -36,7 +36,8 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
     results: _Results = {}
     missing = 0
     for position, message in enumerate(messages, 1):
-        if message.role == "tool":
+        role = message.role
+        if role == "tool":
             call_id = message.tool_call_id
             if call_id is None:
                 call_id = _only_one(results, position)
@@ -54,10 +55,10 @@ def paired(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
             continue
         if results:
             raise InputError(
-                f"Message {position} ({message.role}) comes before the results of the tool calls "
+                f"Message {position} ({role}) comes before the results of the tool calls "
                 f"{', '.join(_missing(results))}. Put a tool message for each of them before it."
             )
-        if message.role == "user" and not isinstance(message.content, str):
+        if role == "user" and not isinstance(message.content, str):
             _check_user(message.content, message, position)
         if message.tool_calls:
             results = _none_yet(message, position)

@@ -25,6 +25,7 @@ __all__ = [
     "decode",
     "decode_any",
     "expect",
+    "expect_list",
     "first_count",
     "inner",
     "listed",
@@ -86,13 +87,10 @@ def decode_any(body: bytes, source: Source) -> Any:
 
 
 def expect(value: Any, kind: type[T], name: str, source: Source) -> T:
-    """The value if it is of that type; an empty one for none; else `ProtocolError`. So is a list of
-    more than `MAX_MEMBERS`.
+    """The value if it is of that type; an empty one for none; else `ProtocolError`. For a list,
+    whose length is to be looked at too, there is `expect_list`.
     """
     if isinstance(value, kind):
-        members: Any = value
-        if kind is list and len(members) > MAX_MEMBERS:
-            check_number(members, name, source)
         return value
     if value is None:
         return kind()
@@ -113,9 +111,20 @@ def check_number(members: Sized, name: str, source: Source) -> None:
         )
 
 
+def expect_list(value: Any, name: str, source: Source) -> list[Any]:
+    """The value if it is a list of at most `MAX_MEMBERS`; an empty one for none; else
+    `ProtocolError`.
+    """
+    if type(value) is list and len(value) <= MAX_MEMBERS:
+        return value
+    members: list[Any] = expect(value, list, name, source)
+    check_number(members, name, source)
+    return members
+
+
 def listed(fields: dict[str, Any], name: str, source: Source) -> list[Any]:
     """The list of that name; an empty one for none."""
-    return expect(fields.get(name), list, name, source)
+    return expect_list(fields.get(name), name, source)
 
 
 def inner(fields: dict[str, Any], name: str) -> dict[str, Any]:

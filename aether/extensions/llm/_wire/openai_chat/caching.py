@@ -10,7 +10,7 @@ from typing import Any
 
 from aether.extensions.llm._vendors import Vendor, is_among
 from aether.llm.content import CachePoint
-from aether.llm.profiles import ModelProfile
+from aether.llm.profiles import profile_for
 
 __all__ = ["Breakpoints"]
 
@@ -21,9 +21,9 @@ MOST = 4
 class Breakpoints:
     """The breakpoints of one request."""
 
-    def __init__(self, vendor: Vendor, profile: ModelProfile, model: str) -> None:
+    def __init__(self, vendor: Vendor, model: str) -> None:
         self._field: str | None = None
-        if vendor.openai_models and profile.cache_breakpoints:
+        if vendor.openai_models and profile_for(model).cache_breakpoints:
             self._field = "prompt_cache_breakpoint"
         elif is_among(model, vendor.cache_control_models):
             self._field = "cache_control"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -57,14 +58,14 @@ _AUDIO_FORMATS = {"audio/mpeg": "mp3", "audio/mp4": "m4a"}  # others by the name
 
 
 def render_messages(
-    messages: Sequence[Message], vendor: Vendor, *, breakpoints: Breakpoints, now: float
+    messages: Sequence[Message], vendor: Vendor, model: str, *, now: float
 ) -> list[dict[str, Any]]:
     """The messages in order. Each tool call must have its result before anything else is said.
 
     `now` is the time in seconds since the epoch: sound that the server has forgotten is not
     named to it.
     """
-    writer = _Writer(vendor, breakpoints, now)
+    writer = _Writer(vendor, model, now)
     for position, message in paired(messages):
         writer.add(message, position)
     return writer.written
@@ -73,46 +74,44 @@ def render_messages(
 class _Writer:
     """Writes the messages of one request, one after the other."""
 
-    def __init__(self, vendor: Vendor, breakpoints: Breakpoints, now: float) -> None:
+    def __init__(self, vendor: Vendor, model: str, now: float) -> None:
         self.written: list[dict[str, Any]] = []
         self._vendor = vendor
-        self._breakpoints = breakpoints
+        self._model = model
         self._now = now
+
+    @cached_property
+    def _breakpoints(self) -> Breakpoints:
+        return Breakpoints(self._vendor, self._model)
 
     def add(self, message: Message, position: int) -> None:
         """The next message, unless it says nothing."""
-        made: dict[str, Any] = {"role": message.role}
-        if message.role == "user":
-            self._add_user_content(made, message, position)
+        role = message.role
+        made: dict[str, Any] = {"role": role}
+        if role == "tool":
+            made["tool_call_id"] = _call_id(message.tool_call_id or "", self._vendor)
+        if isinstance(message.content, str):
+            made["content"] = message.content
+        elif role == "user":
+            vendor = self._vendor
+            self._add_parts(made, message, position, lambda part, place: _part(part, vendor, place))
+        else:
+            self._add_text(made, message, position)
+        if role == "user":
+            if not made["content"]:
+                raise InputError(f"Message {position} (user) is empty.")
             if self._vendor.bridge and self.written and self.written[-1]["role"] == "tool":
                 self.written.append({"role": "assistant", "content": self._vendor.bridge})
-        elif message.role == "tool":
-            made["tool_call_id"] = _call_id(message.tool_call_id or "", self._vendor)
-            self._add_text(made, message, position)
-        elif message.role == "assistant":
+        elif role == "assistant":
             self._add_answer(made, message, position)
             if len(made) == 1:
                 return  # some refuse an empty one
-        else:
-            self._add_text(made, message, position)
-            if not made["content"]:
-                return
+        elif role == "system" and not made["content"]:
+            return
         self.written.append(made)
 
-    def _add_user_content(self, made: dict[str, Any], message: Message, position: int) -> None:
-        if isinstance(message.content, str):
-            made["content"] = message.content
-        else:
-            vendor = self._vendor
-            self._add_parts(made, message, position, lambda part, place: _part(part, vendor, place))
-        if not made["content"]:
-            raise InputError(f"Message {position} (user) is empty.")
-
     def _add_text(self, made: dict[str, Any], message: Message, position: int) -> None:
-        """The content as text alone: one string, but for breakpoints in it."""
-        if isinstance(message.content, str):
-            made["content"] = message.content
-            return
+        """Parts as text alone: one string, but for breakpoints in it."""
         answers = message.role == "assistant"
 
         def written(part: ContentPart, place: str) -> dict[str, Any] | None:
@@ -128,8 +127,8 @@ class _Writer:
             made["content"] = "".join(part["text"] for part in said)
 
     def _add_answer(self, made: dict[str, Any], message: Message, position: int) -> None:
+        """What stands beside the content, and the content only where it says anything."""
         vendor = self._vendor
-        self._add_text(made, message, position)
         echoed = self._echoed(made, message) if message.provider_state else None
         if "audio" in made:
             made[CONTENT] = self._unspoken(message)

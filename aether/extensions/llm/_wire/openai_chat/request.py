@@ -14,7 +14,6 @@ from aether.errors import InputError
 from aether.extensions.llm._vendors import Vendor, is_among
 from aether.extensions.llm._wire.extra import laid_over
 from aether.extensions.llm._wire.json_schema import strict_schema
-from aether.extensions.llm._wire.openai_chat.caching import Breakpoints
 from aether.extensions.llm._wire.openai_chat.messages import render_messages
 from aether.extensions.llm._wire.openai_chat.reasoning import reasoning_fields
 from aether.llm.messages import LLMRequest, ToolSpec
@@ -34,10 +33,9 @@ def render_request(
     `now` is the time in seconds since the epoch.
     """
     profile = profile_for(model)
-    breakpoints = Breakpoints(vendor, profile, model)
     body: dict[str, Any] = {
         "model": model,
-        "messages": render_messages(request.messages, vendor, breakpoints=breakpoints, now=now),
+        "messages": render_messages(request.messages, vendor, model, now=now),
     }
     if stream:
         body["stream"] = True
@@ -47,7 +45,10 @@ def render_request(
         _add_tools(body, request, vendor, profile, model)
     elif request.tool_choice not in (None, "auto", "none"):
         raise InputError(f"tool_choice is {request.tool_choice!r}, but no tools are offered.")
-    if request.reasoning is not None or request.tools:
+    if request.reasoning is not None or (
+        request.tools
+        and (request.tool_choice is not None or profile.chat_tools == "without_reasoning")
+    ):
         body.update(reasoning_fields(request, vendor=vendor, profile=profile, model=model))
     _add_options(body, request, vendor, profile, model)
     return laid_over(body, request.extra_body, stream=stream)

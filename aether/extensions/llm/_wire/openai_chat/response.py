@@ -19,7 +19,7 @@ from aether.extensions.llm._wire.openai_chat.fragments import is_more_than_text
 from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE, CONTENT
 from aether.extensions.llm._wire.openai_chat.output_media import Sound, read_images
 from aether.extensions.llm._wire.openai_chat.usage import find_usage, parse_usage
-from aether.extensions.llm._wire.reading import decode, expect, listed
+from aether.extensions.llm._wire.reading import decode, expect, expect_list, listed
 from aether.extensions.llm._wire.thinking import split_thinking
 from aether.llm.content import ContentPart, TextPart
 from aether.llm.messages import (
@@ -145,7 +145,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
     value = decode(body, source)
     if value.get("error") or value.get("object") == "error":
         raise reported_error(value, source=source)
-    for choice in expect(value.get("choices"), list, "choices", source):
+    for choice in listed(value, "choices", source):
         if isinstance(choice, dict) and choice.get("index") in (0, None):
             break
     else:
@@ -205,7 +205,7 @@ def read_content(content: object, source: Source) -> tuple[str, str]:
         return "", ""
     text: list[str] = []
     thought: list[str] = []
-    for part in expect(content, list, "content", source):
+    for part in expect_list(content, "content", source):
         if isinstance(part, str):
             text.append(part)
             continue

@@ -33,7 +33,7 @@ from aether.extensions.llm._wire.openai_chat.response import (
     read_reasoning,
 )
 from aether.extensions.llm._wire.openai_chat.usage import find_usage
-from aether.extensions.llm._wire.reading import check_number, expect
+from aether.extensions.llm._wire.reading import check_number, expect, expect_list, listed
 from aether.extensions.llm._wire.repetition import Repetition
 from aether.extensions.llm._wire.thinking import ThinkingSplitter
 from aether.llm.content import ImagePart
@@ -234,7 +234,7 @@ class ChatAssembly:
         choices = chunk.get("choices")
         if not choices:
             return ()
-        for choice in expect(choices, list, "choices", source):
+        for choice in expect_list(choices, "choices", source):
             choice = expect(choice, dict, "choice", source)  # noqa: PLW2901 - checked, not changed
             if not choice.get("index"):  # the others are alternatives, which nobody asked for
                 return self._add_choice(choice)
@@ -286,7 +286,7 @@ class ChatAssembly:
         if self._splitter is not None and text:
             thought, text = self._splitter.feed(text)
             reasoning += thought
-        pieces = expect(delta.get("tool_calls"), list, "tool_calls", self._source)
+        pieces = listed(delta, "tool_calls", self._source)
         if not pieces and delta.get(OLD_CALL):
             pieces = [{"index": 0, "function": delta[OLD_CALL]}]
         calls = [self._add_call(expect(call, dict, "tool call", self._source)) for call in pieces]
