@@ -111,7 +111,8 @@ ROWS: list[Row] = [
     Row(
         "S19",
         "Usage comes several times, or is no count",
-        "The latest counts. What is no whole number of at least 0 is unknown, and estimated.",
+        "The latest counts. What is no whole number of at least 0, or less than a part of it, is "
+        "unknown, and estimated.",
     ),
     Row(
         "S20",
