@@ -208,6 +208,17 @@ async def test_arguments_that_came_where_the_call_began_are_not_lost(
 
 
 @pytest.mark.row("S20")
+@pytest.mark.parametrize("arguments", [None, {"a": 1}, [1], 7])
+async def test_a_call_that_began_with_what_is_no_text_and_did_not_go_on_cannot_be_run(
+    transport: ScriptedTransport, arguments: Any
+) -> None:
+    begun, end = events(answer())[0], events(answer())[-1]
+    added = {"type": "response.output_item.added", "item": {**call(), "arguments": arguments}}
+    _, response = await stream(transport, sse(begun, added, end))
+    assert response.tool_calls[0].invalid_arguments == ""
+
+
+@pytest.mark.row("S20")
 @pytest.mark.parametrize(
     ("arguments", "output"), [("", ()), ('{"a":1}', (message("Done."),))], ids=["empty", "left out"]
 )

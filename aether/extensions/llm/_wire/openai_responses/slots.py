@@ -65,7 +65,8 @@ class Slot:
             return self.item
         if self.type in CALL_ARGUMENTS and self.call is not None:
             field = CALL_ARGUMENTS[self.type]
-            arguments = self.text("arguments") or self.item.get(field) or ""
+            given = self.item.get(field)
+            arguments = self.text("arguments") or (given if isinstance(given, str) else "")
             made = {**self.item, field: arguments}
             if self.written or (arguments and not self.left_out):
                 made.pop("status", None)  # it is where it began: what became of it was not said
