@@ -19,7 +19,7 @@ from aether.errors import DeadlineExceededError, StreamInterruptedError
 from aether.events import STREAM_CHUNK, STREAM_COMPLETE, STREAM_ERROR, STREAM_START
 from aether.llm.batches import open_batches
 from aether.llm.contracts import LLMProvider
-from aether.llm.failures import check_response, translate
+from aether.llm.failures import check_response, lost_calls, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk, StructuredChunk
 from aether.llm.streaming import final_chunk
 from aether.llm.usage import add_known
@@ -53,6 +53,7 @@ async def run_stream(
             run.begin_call(request)
             closing: StreamChunk | None = None
             pieces = []
+            called = False
             async with open_batches(provider, request) as batches:
                 try:
                     async for batch in limit.iterate(batches):
@@ -69,6 +70,9 @@ async def run_stream(
                                 )
                             if delta.restart:
                                 pieces = []
+                                called = False
+                            if chunk.tool_call is not None:
+                                called = True
                             pieces.append(delta.text)
                             if run.events.wants(STREAM_CHUNK) and (
                                 delta.has_content or delta.restart
@@ -86,7 +90,7 @@ async def run_stream(
                 except DeadlineExceededError:
                     if closing is None:
                         raise
-            response = run.marked(_whole(closing, pieces, request), request.messages)
+            response = run.marked(_whole(closing, pieces, request, called=called), request.messages)
             run.add_usage(response)
             total = _sum(total, response)
             if response.tool_calls:
@@ -133,7 +137,9 @@ async def run_stream(
     yield total if output is None else _with_output(total, response)
 
 
-def _whole(closing: StreamChunk | None, pieces: list[str], request: LLMRequest) -> LLMResponse:
+def _whole(
+    closing: StreamChunk | None, pieces: list[str], request: LLMRequest, *, called: bool
+) -> LLMResponse:
     if closing is None:
         raise StreamInterruptedError(
             "The provider's stream ended without its final chunk: the answer is not complete.",
@@ -143,8 +149,10 @@ def _whole(closing: StreamChunk | None, pieces: list[str], request: LLMRequest) 
         )
     if closing.response is not None:
         check_response(closing.response, request)
+        if called and not closing.response.tool_calls:
+            raise lost_calls(closing.response)
         return closing.response
-    return LLMResponse(
+    made = LLMResponse(
         text="".join(pieces),
         model=request.model or "",
         input_tokens=closing.input_tokens,
@@ -155,6 +163,9 @@ def _whole(closing: StreamChunk | None, pieces: list[str], request: LLMRequest) 
         tool_calls=list(closing.tool_calls or ()),
         finish_reason=closing.finish_reason,
     )
+    if called and not made.tool_calls:
+        raise lost_calls(made)
+    return made
 
 
 def _previewing(

@@ -18,7 +18,7 @@ from aether.errors import (
 )
 from aether.llm.messages import LLMRequest, LLMResponse, StructuredResponse, ToolCall
 
-__all__ = ["broken_stream", "check_response", "translate"]
+__all__ = ["broken_stream", "check_response", "lost_calls", "translate"]
 
 _ANSWERS = frozenset(made.__name__ for made in (LLMResponse, StructuredResponse, ToolCall))
 """What a provider makes of an answer alone, and never of a request."""
@@ -93,6 +93,20 @@ def check_response(response: object, request: LLMRequest, *, provider: str | Non
             provider=provider,
             model=request.model,
         )
+    if not response.tool_calls and response.message.tool_calls:
+        raise lost_calls(response)
+
+
+def lost_calls(response: LLMResponse) -> ProtocolError:
+    """The error of an answer that does not list the calls which it has begun elsewhere."""
+    return ProtocolError(
+        "The provider gave tool calls that its response does not list as `tool_calls`: they would "
+        "be lost.",
+        provider=response.provider,
+        model=response.model,
+        request_id=response.request_id,
+        partial=response,
+    )
 
 
 def _is_of_an_answer(error: InputError) -> bool:

@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 
 from aether import Aether
-from aether.errors import AetherError, ProviderError, StreamInterruptedError
+from aether.errors import AetherError, ProtocolError, ProviderError, StreamInterruptedError
 from aether.events import EVENT_NAMES, Event
-from aether.llm.contracts import LLMRequest, LLMResponse, StreamChunk, ToolCall
+from aether.llm.contracts import (
+    LLMRequest,
+    LLMResponse,
+    Message,
+    StreamChunk,
+    ToolCall,
+    ToolCallDelta,
+)
 from aether.testing import FakeProvider
 
 
@@ -201,6 +208,38 @@ async def test_each_item_may_be_waited_for_with_a_timeout() -> None:
             except StopAsyncIteration:
                 break
     assert "".join(texts) == "a longer answer"
+
+
+class Losing:
+    """Begins a call that is not among the calls of its response."""
+
+    default_model = "losing"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        call = ToolCall("call_1", "add", {"a": 1})
+        message = Message(role="assistant", content=self.text, tool_calls=[call])
+        return LLMResponse(text=self.text, model="m", finish_reason="stop", message=message)
+
+    async def stream(self, request: LLMRequest) -> AsyncGenerator[StreamChunk, None]:
+        yield StreamChunk(text=self.text)
+        yield StreamChunk(tool_call=ToolCallDelta(0, "call_1", "add", '{"a": 1}'))
+        yield StreamChunk(finish_reason="stop")
+
+
+@pytest.mark.row("T13")
+@pytest.mark.parametrize("text", ["", "I will add these."])
+async def test_a_call_that_a_provider_lost_is_an_error_and_no_answer(text: str) -> None:
+    async with Aether(Losing(text)) as client:
+        session = client.session("s")
+        with pytest.raises(ProtocolError, match="would be lost"):
+            await session.ask("go")
+        with pytest.raises(ProtocolError, match="would be lost"):
+            async for _ in session.stream_text("go"):
+                pass
+        assert await session.history() == []
 
 
 async def test_a_stream_without_its_final_chunk_is_an_error() -> None:

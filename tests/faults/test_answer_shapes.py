@@ -191,6 +191,47 @@ async def test_what_is_no_count_is_unknown_and_estimated_and_never_0(
 @pytest.mark.row("S19")
 @each_protocol
 @each_transport
+@both_ways
+async def test_a_count_of_which_a_part_is_more_is_unknown_and_estimated(
+    protocol: str, transport: str, way: Way, aftermath: Aftermath
+) -> None:
+    parts: dict[str, Any] = {
+        "prompt_tokens_details": {"cached_tokens": 1000},
+        "completion_tokens_details": {"reasoning_tokens": 1000},
+        "input_tokens_details": {"cached_tokens": 1000},
+        "output_tokens_details": {"reasoning_tokens": 1000, "thinking_tokens": 1000},
+        "cachedContentTokenCount": 1000,
+    }
+
+    def spoil(value: Any) -> None:
+        for inner in objects(value):
+            for name, used in inner.items():
+                if name in ("usage", "usageMetadata") and used is not None:
+                    inner[name] = {**used, **parts}
+
+    async with (
+        FaultServer(with_json(spoil)) as server,
+        opened(aftermath, server, protocol, transport) as client,
+    ):
+        assert (await call(client, way)).succeeded() == HELLO.text
+        response = last_response(aftermath)
+        [entry] = client.usage.ledger
+        assert entry.state == "estimated"
+        told = response.input_tokens, response.output_tokens
+        if protocol == "anthropic":  # what its cache brings stands beside the input
+            assert told == (9, None)
+        elif protocol == "gemini":  # and thoughts beside the output
+            assert told == (None, 3)
+        else:
+            assert told == (None, None)
+        assert None not in (entry.input_tokens, entry.output_tokens)
+        assert max(entry.input_tokens or 0, entry.output_tokens or 0) >= 1000
+        assert not client.usage.is_exact
+
+
+@pytest.mark.row("S19")
+@each_protocol
+@each_transport
 @pytest.mark.parametrize("later", [5, 1])
 async def test_the_latest_of_several_counts_is_the_one_though_it_is_smaller(
     protocol: str, transport: str, later: int, aftermath: Aftermath

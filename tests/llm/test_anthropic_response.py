@@ -191,6 +191,7 @@ def test_a_compaction_by_the_server_is_counted_as_well() -> None:
         answer({**CALL, "input": '{"a": 1}'}),
         answer({**CALL, "name": ""}),
         answer(content="Hello"),
+        {"type": "completion", "completion": "Hello", "stop_reason": "stop_sequence"},
         "Hello",
     ],
 )

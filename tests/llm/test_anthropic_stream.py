@@ -488,3 +488,18 @@ def test_any_splitting_of_the_bytes_gives_what_the_whole_answer_gives(
     assert response == parse_response(json.dumps(whole).encode(), source=source())
     assert "".join(chunk.text for chunk in shown) == response.text
     assert "".join(chunk.reasoning or "" for chunk in shown) == (response.reasoning or "")
+
+
+@pytest.mark.row("S20")
+def test_a_call_that_was_only_begun_is_not_one_without_arguments() -> None:
+    begun, *_, closed = call(0)
+    error = fails(START, begun, end("tool_use"), STOP)
+    assert isinstance(error, ProtocolError)
+    assert "never ended" in str(error)
+    assert read(START, begun, closed, end("tool_use"), STOP)[1].tool_calls[0].arguments == {}
+
+
+def test_an_answer_that_is_in_no_event_of_its_own_is_not_an_empty_one() -> None:
+    told = {**START["message"], "content": [{"type": "text", "text": "Hello"}]}  # type: ignore[dict-item] # its value is a dict
+    error = fails({**START, "message": told}, end(), STOP)
+    assert isinstance(error, ProtocolError)

@@ -141,6 +141,18 @@ async def test_a_stream_goes_on_after_it_said_why_it_stopped(transport: Scripted
     assert response.finish_reason == "length"
 
 
+@pytest.mark.row("S17")
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [("SAFETY", "content_filter"), ("MAX_TOKENS", "length"), ("MALFORMED_FUNCTION_CALL", "error")],
+)
+async def test_a_stop_behind_which_nothing_new_is_said_takes_no_reason_back(
+    transport: ScriptedTransport, reason: str, finish: str
+) -> None:
+    _, response = await stream(transport, answer("One", finish=reason), answer("", finish="STOP"))
+    assert (response.text, response.finish_reason) == ("One", finish)
+
+
 async def test_a_foreign_end_mark_is_passed_over(transport: ScriptedTransport) -> None:
     transport.answers(sse(piece("Hel"), answer("lo")), b"data: [DONE]\n\n")
     chunks = await read(provider(transport).stream(request()))

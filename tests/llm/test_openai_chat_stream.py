@@ -449,6 +449,34 @@ def test_the_first_finish_counts_and_what_follows_is_left_out_with_one_warning(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.row("S16")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([piece("", index=0, id="call_1", name="add")], piece('{"a":1}', index=0)),
+        ([piece('{"a"', index=0, id="call_1", name="add")], piece(":1}", index=0)),
+        (
+            [piece('{"a":1}', index=0, id="call_1", name="add")],
+            piece("{}", index=1, id="call_2", name="add"),
+        ),
+        ([delta("x")], piece("{}", name="add")),
+    ],
+    ids=["arguments", "rest of arguments", "second call", "call"],
+)
+def test_no_call_that_follows_the_finish_is_left_out(
+    before: list[dict[str, Any]], after: dict[str, Any]
+) -> None:
+    with pytest.raises(ProtocolError, match="went on with a tool call"):
+        read(*before, delta(finish="stop"), after, DONE)
+
+
+@pytest.mark.row("S16")
+def test_a_call_that_is_repeated_behind_the_finish_is_one() -> None:
+    whole = piece('{"a":1}', index=0, id="call_1", name="add")
+    _, response = read(whole, delta(finish="tool_calls"), whole, delta(tool_calls=[{}]), DONE)
+    assert [call.arguments for call in response.tool_calls] == [{"a": 1}]
+
+
 @pytest.mark.parametrize("mark", ["[DONE] ", " [DONE]"])
 def test_space_around_the_end_mark_changes_nothing(mark: str) -> None:
     assert read(delta("x", finish="stop"), mark)[1].text == "x"

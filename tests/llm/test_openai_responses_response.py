@@ -100,7 +100,7 @@ async def test_a_call_that_was_cut_off_is_never_one_to_run(
 
 
 @pytest.mark.row("S21")
-@pytest.mark.parametrize("status", ["incomplete", "in_progress"])
+@pytest.mark.parametrize("status", ["incomplete", "in_progress", "failed", "cancelled"])
 @pytest.mark.parametrize("arguments", ["{}", '{"a": 1}', '{"a": 1', ""])
 async def test_a_call_that_is_not_whole_is_none_to_run_in_a_whole_answer(
     transport: ScriptedTransport, status: str, arguments: str
@@ -117,6 +117,14 @@ async def test_a_whole_answer_with_a_reason_why_it_is_not_is_none(
     whole["incomplete_details"] = {"reason": "max_output_tokens"}
     response = await both(transport, whole)
     assert (response.text, response.finish_reason) == ("Half an ans", "length")
+
+
+@pytest.mark.row("S21")
+async def test_a_message_that_lacks_its_end_is_no_whole_answer(
+    transport: ScriptedTransport,
+) -> None:
+    response = await both(transport, answer(message("Half an ans", status="incomplete")))
+    assert (response.text, response.finish_reason) == ("Half an ans", "other")
 
 
 @pytest.mark.parametrize("reason", ["max_output_tokens", "content_filter", "steered"])

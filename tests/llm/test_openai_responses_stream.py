@@ -196,6 +196,76 @@ async def test_texts_that_were_never_completed_are_kept(transport: ScriptedTrans
     assert response.tool_calls == [ToolCall("call_1", "add", {"a": 1})]
 
 
+@pytest.mark.row("S20")
+async def test_arguments_that_came_where_the_call_began_are_not_lost(
+    transport: ScriptedTransport,
+) -> None:
+    begun, end = events(answer())[0], events(answer())[-1]
+    item = call('{"a":1}', status="in_progress")
+    added = {"type": "response.output_item.added", "output_index": 0, "item": item}
+    _, response = await stream(transport, sse(begun, added, end))
+    assert response.tool_calls == [ToolCall("call_1", "add", {"a": 1})]
+
+
+@pytest.mark.row("S20")
+@pytest.mark.parametrize("arguments", [None, {"a": 1}, [1], 7])
+async def test_a_call_that_began_with_what_is_no_text_and_did_not_go_on_cannot_be_run(
+    transport: ScriptedTransport, arguments: Any
+) -> None:
+    begun, end = events(answer())[0], events(answer())[-1]
+    added = {"type": "response.output_item.added", "item": {**call(), "arguments": arguments}}
+    _, response = await stream(transport, sse(begun, added, end))
+    assert response.tool_calls[0].invalid_arguments == ""
+
+
+@pytest.mark.row("S20")
+@pytest.mark.parametrize(
+    ("arguments", "output"), [("", ()), ('{"a":1}', (message("Done."),))], ids=["empty", "left out"]
+)
+async def test_a_call_that_was_begun_alone_cannot_be_run(
+    transport: ScriptedTransport, arguments: str, output: tuple[dict[str, Any], ...]
+) -> None:
+    *told, last = without(events(answer(call(arguments))), ".done")
+    end = {**last, "response": {**last["response"], "output": list(output)}}
+    _, response = await stream(transport, sse(*told, end))
+    (made,) = response.tool_calls
+    assert (made.arguments, made.invalid_arguments) == ({}, arguments)
+
+
+@pytest.mark.row("S17")
+@pytest.mark.parametrize(
+    ("kind", "status", "finish"),
+    [
+        ("incomplete", "completed", "incomplete"),
+        ("completed", "incomplete", "incomplete"),
+        ("incomplete", "failed", None),
+        ("failed", "incomplete", None),
+    ],
+)
+async def test_of_an_end_and_its_answer_the_one_that_says_less_counts(
+    transport: ScriptedTransport, kind: str, status: str, finish: str | None
+) -> None:
+    *told, last = events(answer(message("Half of")))
+    response = {**last["response"], "status": status}
+    body = sse(*told, {**last, "type": f"response.{kind}", "response": response})
+    if finish is None:
+        with pytest.raises(StreamInterruptedError):
+            await stream(transport, body)
+    else:
+        _, made = await stream(transport, body)
+        assert (made.text, made.finish_reason) == ("Half of", "other")
+        assert made.finish_reason_raw == finish
+
+
+@pytest.mark.row("S17")
+async def test_a_second_answer_in_a_stream_is_not_joined_to_the_first(
+    transport: ScriptedTransport,
+) -> None:
+    told = events(answer(message("Hello")))
+    with pytest.raises(ProtocolError, match="second answer"):
+        await stream(transport, sse(*told[:-1], *told))
+
+
 async def test_an_answer_that_was_never_completed_goes_into_the_state(
     transport: ScriptedTransport,
 ) -> None:

@@ -95,13 +95,14 @@ ROWS: list[Row] = [
         "S16",
         "Something follows the end of an answer",
         "After the end mark nothing counts; in Chat Completions content after the reason is left "
-        "out with a warning. Gemini's answers may go on, and then need another reason.",
+        "out with a warning, and a call there is a `ProtocolError`. Gemini's answers may go on, "
+        "and then need another reason.",
     ),
     Row(
         "S17",
         "Two reasons, or several answers in one",
-        "The first reason counts, but for Gemini, where the last does. Of several answers the "
-        "first counts.",
+        "The first reason counts, but for Gemini, where the last does, if it is no bare STOP. Of "
+        "several answers the first counts.",
     ),
     Row(
         "S18",
@@ -111,7 +112,8 @@ ROWS: list[Row] = [
     Row(
         "S19",
         "Usage comes several times, or is no count",
-        "The latest counts. What is no whole number of at least 0 is unknown, and estimated.",
+        "The latest counts. What is no whole number of at least 0, or less than a part of it, is "
+        "unknown, and estimated.",
     ),
     Row(
         "S20",

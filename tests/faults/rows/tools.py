@@ -46,7 +46,8 @@ ROWS: list[Row] = [
         "T7",
         "Arguments are no JSON, not finite, nested beyond 64, very large, or have a name twice",
         "The call is not run, the turn counts, and the model gets an error that quotes what it "
-        "sent. Very large is more than 2 MiB, or more than 65,536 commas and brackets.",
+        "sent. Very large is more than 2 MiB, or more than 65,536 commas and brackets. Of a name "
+        "that comes twice in arguments that are no text but an object, the last value counts.",
     ),
     Row(
         "T8",
@@ -81,7 +82,8 @@ ROWS: list[Row] = [
         "T13",
         "Calls that share an id, none though the model says that it calls, a thousand in a turn",
         "There is one result for each call, in the order of the calls. More than 128 are a "
-        "`ToolLoopError`; neither a call nor a text is a `ProtocolError`.",
+        "`ToolLoopError`; neither a call nor a text is a `ProtocolError`, as is a call that a "
+        "provider has begun and does not list.",
     ),
     Row(
         "T14",

@@ -143,6 +143,13 @@ def count_of_some(value: object) -> int | None:
     return count(value) or None
 
 
+def unless_less(whole: int | None, *parts: int | None) -> int | None:
+    """A count; not known where its parts are told to be more, as one of them must be wrong."""
+    if whole is None or sum(part or 0 for part in parts) > whole:
+        return None
+    return whole
+
+
 def counted(**parts: object) -> dict[str, int]:
     """The parts that are counts above 0."""
     return {name: tokens for name, value in parts.items() if value and (tokens := count(value))}

@@ -138,6 +138,8 @@ def parse_response(body: bytes, *, source: Source) -> LLMResponse:
     value = decode(body, source)
     if value.get("type") == "error" or value.get("error"):
         raise reported_error(value, source=source)
+    if "content" not in value:
+        raise source.error(ProtocolError, f"{source.provider} answered without content.")
     answer = Answer(
         content=[checked_block(block, source) for block in listed(value, "content", source)],
         finish_reason=expect(value.get("stop_reason"), str, "stop_reason", source) or None,

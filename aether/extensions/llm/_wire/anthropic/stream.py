@@ -16,7 +16,7 @@ from aether.errors import ProtocolError, StreamInterruptedError
 from aether.extensions.llm._wire.anthropic.response import Answer, checked_block, container_id
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.large_json import ReadDocument
-from aether.extensions.llm._wire.reading import check_number, expect
+from aether.extensions.llm._wire.reading import check_number, expect, listed
 from aether.extensions.llm._wire.repetition import Repetition
 from aether.llm.messages import LLMResponse, StreamChunk, ToolCallDelta
 
@@ -32,7 +32,7 @@ _WRITTEN = ("text", "thinking", "tool_use")
 class _Block:
     """A block that is still being written."""
 
-    __slots__ = ("arguments", "call", "fields", "number", "pieces")
+    __slots__ = ("arguments", "call", "closed", "fields", "number", "pieces")
 
     def __init__(self, number: int, fields: dict[str, Any], call: int | None) -> None:
         self.number = number  # its place among the blocks
@@ -40,11 +40,17 @@ class _Block:
         self.call = call  # its number among the tool calls
         self.pieces: list[str] = []  # of its text or its thinking
         self.arguments: list[str] = []
+        self.closed = False  # some gateways never say so
 
     @property
     def kind(self) -> str:
         kind: str = self.fields["type"]
         return kind
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it was begun, and nothing else: as a call, it is not one without arguments."""
+        return not (self.closed or self.arguments or self.fields.get("input"))
 
     def whole(self) -> dict[str, Any]:
         """The block as a response that is not streamed has it, but for a call's input."""
@@ -76,6 +82,10 @@ def _more_text(event: Any, index: int) -> str | None:
     except (KeyError, TypeError):
         return None
     return text if more and type(text) is str else None
+
+
+def _says_something(block: Any) -> bool:
+    return isinstance(block, dict) and bool(block.get("text") or block.get("type") == "tool_use")
 
 
 class MessagesAssembly:
@@ -159,6 +169,10 @@ class MessagesAssembly:
         answer = self._answer()
         try:
             answer.check(source)
+            if any(block.call is not None and block.is_bare for block in self._blocks):
+                raise source.error(
+                    ProtocolError, f"{source.provider} began a tool call and never ended it."
+                )
         except ProtocolError as error:
             error.partial = self.partial()
             raise
@@ -187,6 +201,10 @@ class MessagesAssembly:
             self._start(expect(event.get("message"), dict, "message", source))
         elif kind == "message_delta":
             self._add_end(event)
+        elif kind == "content_block_stop":
+            block = self._open.get(self._index(event, self._latest))
+            if block is not None:
+                block.closed = True
         elif kind == "message_stop":
             self.ended = True
         return ()
@@ -195,6 +213,12 @@ class MessagesAssembly:
         if self._blocks or self._stop is not None:
             raise self._source.error(
                 ProtocolError, f"{self._source.provider} began a second answer in the same stream."
+            )
+        if any(map(_says_something, listed(message, "content", self._source))):
+            raise self._source.error(
+                ProtocolError,
+                f"{self._source.provider} gave a whole message in a stream, where the protocol has "
+                "events. Use complete() or ask() with it.",
             )
         self._model = expect(message.get("model"), str, "model", self._source) or None
         self._container = container_id(message)

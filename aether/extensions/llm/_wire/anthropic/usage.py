@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count, counted, inner
+from aether.extensions.llm._wire.reading import Tokens, count, counted, inner, unless_less
 from aether.llm.usage import add_known
 
 __all__ = ["parse_usage"]
@@ -38,13 +38,16 @@ def _counts(usage: dict[str, Any]) -> Tokens:
     read = count(usage.get("cache_read_input_tokens"))
     written = count(usage.get("cache_creation_input_tokens"))
     details = inner(usage, "output_tokens_details")
+    output, thought = count(usage.get("output_tokens")), count(details.get("thinking_tokens"))
+    if thought:
+        output = unless_less(output, thought)
     for_an_hour = inner(usage, "cache_creation").get("ephemeral_1h_input_tokens")
     return {
         "input_tokens": None if uncached is None else uncached + (read or 0) + (written or 0),
-        "output_tokens": count(usage.get("output_tokens")),
+        "output_tokens": output,
         "cache_read_tokens": read,
         "cache_write_tokens": written,
-        "reasoning_tokens": count(details.get("thinking_tokens")),
+        "reasoning_tokens": thought,
         "token_details": counted(cache_write_1h_tokens=for_an_hour) if for_an_hour else {},
     }
 

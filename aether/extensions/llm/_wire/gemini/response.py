@@ -185,7 +185,8 @@ class Answer:
             chunk = self._add_part(part)
             if chunk is not None:
                 chunks.append(chunk)
-        if reason and reason not in _UNSAID:
+        takes_back = reason == "STOP" and self.finish is not None  # which was said of all there is
+        if reason and reason not in _UNSAID and not takes_back:
             self.finish = reason
         return chunks
 

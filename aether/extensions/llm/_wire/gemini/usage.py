@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count
+from aether.extensions.llm._wire.reading import Tokens, count, unless_less
 
 __all__ = ["find_usage", "parse_usage"]
 
@@ -43,15 +43,18 @@ def parse_usage(usage: dict[str, Any] | None, *, written: bool) -> Tokens:
     candidates = count(usage.get("candidatesTokenCount"))
     thoughts = count(usage.get("thoughtsTokenCount"))
     total = count(usage.get("totalTokenCount"))
+    cached = count(usage.get("cachedContentTokenCount"))
     read = None if prompt is None else prompt + (tools or 0)
     output: int | None = (candidates or 0) + (thoughts or 0)
     if candidates is None:  # nothing, or unknown: only the total can tell
         rest = None if read is None or total is None else total - read
         output = rest if rest is not None and rest >= (thoughts or 0) else None
+    if cached:
+        read = unless_less(read, cached)
     return {
         "input_tokens": read or None,  # there is some: a server that says 0 has not counted
         "output_tokens": output or None if written else output,
-        "cache_read_tokens": count(usage.get("cachedContentTokenCount")),
+        "cache_read_tokens": cached,
         "reasoning_tokens": thoughts,
         "token_details": _details(usage),
     }

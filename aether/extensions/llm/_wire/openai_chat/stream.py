@@ -85,7 +85,12 @@ class _Call:
         """Whether a piece with a name is of another call: by its id, else as this one is whole."""
         if call_id and self.id:
             return call_id != self.id
-        if not (arguments.strip() and self.arguments and self.arguments[-1].rstrip()[-1:] == "}"):
+        return bool(arguments.strip()) and self.is_whole
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are an object: nothing can follow it."""
+        if not self.arguments or self.arguments[-1].rstrip()[-1:] != "}":
             return False
         try:
             return isinstance(from_json("".join(self.arguments)), dict)
@@ -286,10 +291,7 @@ class ChatAssembly:
         if self._splitter is not None and text:
             thought, text = self._splitter.feed(text)
             reasoning += thought
-        pieces = listed(delta, "tool_calls", self._source)
-        if not pieces and delta.get(OLD_CALL):
-            pieces = [{"index": 0, "function": delta[OLD_CALL]}]
-        calls = [self._add_call(expect(call, dict, "tool call", self._source)) for call in pieces]
+        calls = [self._add_call(piece) for piece in self._pieces(delta)]
         if text and self._spoken:  # what is spoken stands behind what is written
             raise self._source.error(
                 ProtocolError,
@@ -316,6 +318,13 @@ class ChatAssembly:
             self._parts += content
         elif content:
             self._parts.append({"type": "text", "text": content})
+
+    def _pieces(self, delta: dict[str, Any]) -> list[dict[str, Any]]:
+        """The pieces of calls that a delta holds."""
+        pieces = listed(delta, "tool_calls", self._source)
+        if not pieces and delta.get(OLD_CALL):
+            pieces = [{"index": 0, "function": delta[OLD_CALL]}]
+        return [expect(piece, dict, "tool call", self._source) for piece in pieces]
 
     def _add_call(self, fields: dict[str, Any]) -> StreamChunk:
         function = expect(fields.get("function"), dict, "function", self._source)
@@ -377,6 +386,19 @@ class ChatAssembly:
         return self._deltas(text, reasoning)
 
     def _drop(self, delta: dict[str, Any]) -> None:
+        """Leave out what follows the finish reason, but no call, and nothing that one lacks."""
+        for piece in self._pieces(delta):
+            function = expect(piece.get("function"), dict, "function", self._source)
+            same = (call for call in self._calls if call.id and call.id == piece.get("id"))
+            index = piece.get("index")
+            call = next(same, None) or (self._by_index.get(index) if type(index) is int else None)
+            more = function.get("name") or function.get("arguments")
+            if more and not (call is not None and call.is_whole):
+                raise self._source.error(
+                    ProtocolError,
+                    f"{self._source.provider} went on with a tool call after it had given its "
+                    "finish reason.",
+                )
         said = any(delta.get(name) for name in ("content", "tool_calls", *REASONING_FIELDS))
         if said and not self._warned:
             self._warned = True

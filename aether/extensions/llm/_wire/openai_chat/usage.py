@@ -15,6 +15,7 @@ from aether.extensions.llm._wire.reading import (
     first_count,
     inner,
     reported_cost,
+    unless_less,
 )
 
 __all__ = ["find_usage", "parse_usage"]
@@ -58,6 +59,11 @@ def parse_usage(usage: dict[str, Any] | None, *, written: bool) -> Tokens:
     cached = count(read.get("cached_tokens"))
     if cached is None:  # DeepSeek's, and Together's
         cached = first_count(usage.get("prompt_cache_hit_tokens"), usage.get("cached_tokens"))
+    stored = count(read.get("cache_write_tokens"))
+    if cached or stored:
+        input_tokens = unless_less(input_tokens, cached, stored)
+    if reasoning:
+        output_tokens = unless_less(output_tokens, reasoning)
     token_details: dict[str, int] = {}
     if any(read.values()) or any(details.values()):
         token_details = counted(
@@ -70,7 +76,7 @@ def parse_usage(usage: dict[str, Any] | None, *, written: bool) -> Tokens:
         "input_tokens": input_tokens,
         "output_tokens": output_tokens or None if written else output_tokens,
         "cache_read_tokens": cached,
-        "cache_write_tokens": count(read.get("cache_write_tokens")),
+        "cache_write_tokens": stored,
         "reasoning_tokens": reasoning,
         "cost_usd": reported_cost(usage),
         "token_details": token_details,

@@ -30,6 +30,7 @@ __all__ = [
     "has_calls",
     "images_in",
     "is_commentary",
+    "is_cut",
     "is_plain",
     "pieces",
     "reasoning_in",
@@ -54,7 +55,7 @@ _PART_TEXTS = {
     "summary_text": "text",
 }
 """The parts that hold text, and the field where each has it."""
-_UNFINISHED = ("incomplete", "in_progress")
+_UNFINISHED = ("incomplete", "in_progress", "failed", "cancelled")
 _PLAIN_MESSAGE = {"type", "id", "status", "role", "content"}
 _PLAIN_CALL = {"type", "id", "status", "call_id", "name", "arguments"}
 
@@ -138,6 +139,15 @@ def reasoning_in(items: Iterable[Item]) -> str:
 def refused(items: Iterable[Item]) -> bool:
     """Whether the model refused to answer."""
     return any(piece.kind == "refusal" for item in items for piece in pieces(item))
+
+
+def is_cut(items: Iterable[Item]) -> bool:
+    """Whether a message lacks its end, whatever is said of the answer. Some servers never come to
+    say that one is complete.
+    """
+    return any(
+        item.get("type") == "message" and item.get("status") == "incomplete" for item in items
+    )
 
 
 def calls_in(

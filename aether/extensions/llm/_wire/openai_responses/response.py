@@ -18,6 +18,7 @@ from aether.extensions.llm._wire.openai_responses.items import (
     checked,
     has_calls,
     images_in,
+    is_cut,
     is_plain,
     reasoning_in,
     refused,
@@ -62,6 +63,8 @@ class Answer(NamedTuple):
             finish = "tool_calls"
         elif finish == "stop" and not plain and refused(self.items):
             finish = "content_filter"
+        elif finish == "stop" and is_cut(self.items):
+            finish = "other"
         content: str | list[ContentPart] = self.text
         state: ProviderState = {}
         if finish is not None and not plain:

@@ -27,12 +27,16 @@ _HOLDERS = {
 class Slot:
     """One item. What is said of it is kept by kind and place until the item comes as a whole."""
 
-    __slots__ = ("call", "commentary", "done", "item", "said", "thought")
+    __slots__ = ("call", "commentary", "done", "item", "left_out", "said", "thought", "written")
 
     def __init__(self, item: Item) -> None:
         self.item = item
         self.commentary = is_commentary(item)
         self.done = False
+        self.written = False
+        """Whether the arguments of a call were told as a whole, though the item was not."""
+        self.left_out = False
+        """Whether the whole answer has other items, but not this one."""
         self.said: dict[tuple[str, int], list[str]] = {}
         self.call: int | None = None
         """Which of the tool calls it is, once it was announced."""
@@ -60,9 +64,15 @@ class Slot:
         if self.done:
             return self.item
         if self.type in CALL_ARGUMENTS and self.call is not None:
-            # Its status is where it began: what became of it was not said.
-            begun = {name: self.item[name] for name in self.item if name != "status"}
-            return {**begun, CALL_ARGUMENTS[self.type]: self.text("arguments")}
+            field = CALL_ARGUMENTS[self.type]
+            given = self.item.get(field)
+            arguments = self.text("arguments") or (given if isinstance(given, str) else "")
+            made = {**self.item, field: arguments}
+            if self.written or (arguments and not self.left_out):
+                made.pop("status", None)  # it is where it began: what became of it was not said
+            else:
+                made["status"] = "in_progress"
+            return made
         if self.type == "message":
             refusal = self.text("refusal")
             content: list[Item] = [{"type": "output_text", "text": self.text("text")}]
@@ -123,6 +133,8 @@ class Slots:
             else:
                 streamed.remove(slot)
             paired.append((slot, item))
+        for slot in streamed:
+            slot.left_out = bool(items)
         self._slots = [*(slot for slot, _ in paired), *streamed]
         return paired
 

@@ -54,8 +54,8 @@ _WHOLES = {
 }
 """The kind of text that each event tells, and the field that holds it."""
 _ENDS = ("completed", "incomplete", "failed", "cancelled")
+"""Where an event and the answer in it say different things, the later of these counts."""
 _TERMINAL = {f"response.{status}": status for status in _ENDS}
-_FAILURES = ("response.failed", "response.cancelled")
 _ERRORS = ("error", "response.error")
 
 
@@ -71,6 +71,7 @@ class ResponsesAssembly:
         """Whether the last event has come: nothing after it counts."""
         self._source = source
         self._slots = Slots()
+        self._begun = False
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._said: tuple[tuple[Any, Any, Any], list[str]] | None = None
@@ -166,11 +167,18 @@ class ResponsesAssembly:
             return self._close(self._slots.of_item(item, event), item)
         if kind in _TERMINAL:
             response = expect(event.get("response"), dict, "response", source)
-            if kind in _FAILURES or response.get("status") not in _ENDS:
-                response = {**response, "status": _TERMINAL[kind]}
-            return self._end(response)
+            ends = [_TERMINAL[kind]]
+            if response.get("status") in _ENDS:
+                ends.append(response["status"])
+            return self._end({**response, "status": max(ends, key=_ENDS.index)})
         if kind in _ERRORS or event.get("error"):
             raise reported_error(event, source=source)
+        if kind == "response.created":
+            if self._begun and self.has_content:
+                raise source.error(
+                    ProtocolError, f"{source.provider} began a second answer in the same stream."
+                )
+            self._begun = True
         if self._model is None and isinstance(event.get("response"), dict):
             self._model = model_of(event["response"])
         return ()
@@ -186,6 +194,7 @@ class ResponsesAssembly:
     def _add_whole(self, event: Item, said: str, field: str) -> Iterable[StreamChunk]:
         whole = expect(event.get(field), str, field, self._source)
         slot, place = self._slot_of(event, said), _place(event)
+        slot.written = slot.written or said == "arguments"
         return self._complete(slot, said, place, whole, slot.text(said, place))
 
     def _end(self, response: Item) -> Iterator[StreamChunk]:
