@@ -6,6 +6,7 @@ It must not know a plug-in or the client.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -172,8 +173,8 @@ class RunContext:
         )
 
     def add_usage(self, used: LLMResponse | TokenUsage) -> None:
-        """Count the answer to a call of this run, or a run that it delegated."""
-        self._used.append(used)
+        """Count the answer to a call of this run, or, as it is now, what it delegated has used."""
+        self._used.append(used if isinstance(used, LLMResponse) else replace(used))
 
     def event(self, name: str, **fields: Any) -> Event:
         """An event of this run."""
