@@ -161,7 +161,7 @@ class Session:
                 raise aiohttp.ClientConnectionError("The connection was lost.")
             line = transport.get_protocol()
             if not isinstance(line, Line):  # it was made just now
-                if transport.is_closing():
+                if transport.is_closing() or protocol.should_close:  # also if the peer spoke first
                     connection.close()
                     raise aiohttp.ClientConnectionResetError("The connection was lost.")
                 line = Line(request.connection_key, connection, protocol, transport)
