@@ -83,7 +83,7 @@ ROWS: list[Row] = [
         "Calls that share an id, none though the model says that it calls, a thousand in a turn",
         "There is one result for each call, in the order of the calls. More than 128 are a "
         "`ToolLoopError`; neither a call nor a text is a `ProtocolError`, as is a call that a "
-        "provider has begun and does not list.",
+        "provider has begun and does not list, or gives in a wrong place.",
     ),
     Row(
         "T14",
