@@ -17,6 +17,7 @@ from aether.extensions.llm._wire.openai_responses.items import (
     calls_in,
     checked,
     has_calls,
+    has_unread,
     images_in,
     is_cut,
     is_plain,
@@ -71,6 +72,8 @@ class Answer(NamedTuple):
             images = list(images_in(self.items))
             if images:
                 content = [*([TextPart(text=self.text)] if self.text else []), *images]
+            elif finish == "stop" and not self.text and has_unread(self.items):
+                finish = "other"
             state = kept_state({OUTPUT: list(self.items)}, source)
         return LLMResponse(
             text=self.text,
