@@ -127,6 +127,31 @@ async def test_a_plain_call_may_delegate_too() -> None:
     assert fake.requests[2].messages[-1].text == "from the writer"
 
 
+@pytest.mark.parametrize(
+    ("finish", "text", "told", "fails"),
+    [
+        ("length", "half", "half\n[The agent's answer was cut off by the output limit.]", False),
+        ("length", "", "The agent's answer was cut off by the output limit.", True),
+        ("content_filter", "half", "policy, refused the agent's answer.]", False),
+        ("content_filter", "", "policy, refused the agent's answer.", True),
+        ("stop", "half", "half", False),
+        ("stop", "", "", False),
+    ],
+)
+async def test_a_part_of_a_delegates_answer_does_not_pass_for_all_of_it(
+    finish: Any, text: str, told: str, fails: bool
+) -> None:
+    answer = LLMResponse(text=text, model="fake", finish_reason=finish)
+    fake = FakeProvider(responses=[calling(("writer", "x")), answer, "said"])
+    async with Aether(fake) as client:
+        assert await client.ask("go", tools=[Agent("writer").as_tool()]) == "said"
+    result = fake.requests[2].messages[-1]
+    assert result.text.endswith(told)
+    assert result.is_error is fails
+    if finish == "stop":
+        assert result.text == text
+
+
 @pytest.mark.row("T15")
 async def test_delegated_use_is_counted_once_by_client_and_run() -> None:
     cast = Cast(
