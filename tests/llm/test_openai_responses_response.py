@@ -110,6 +110,15 @@ async def test_a_call_that_is_not_whole_is_none_to_run_in_a_whole_answer(
 
 
 @pytest.mark.row("S21")
+@pytest.mark.parametrize("reason", ["max_tokens", "steered", None])
+async def test_calls_of_an_answer_that_was_cut_are_not_to_be_run_whatever_has_cut_it(
+    transport: ScriptedTransport, reason: str | None
+) -> None:
+    response = await complete(transport, cut(call('{"a": 1}'), reason=reason))
+    assert response.finish_reason == "length"
+
+
+@pytest.mark.row("S21")
 async def test_a_whole_answer_with_a_reason_why_it_is_not_is_none(
     transport: ScriptedTransport,
 ) -> None:

@@ -58,6 +58,14 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "function_call_filter": "error",  # Gemini's: a call that cannot be read
     "insufficient_system_resource": "error",  # DeepSeek's
     "abort": "error",  # vLLM's and SGLang's
+    # Of gateways that leave Anthropic's and Gemini's words as they are:
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "safety": "content_filter",
+    "malformed_function_call": "error",
 }
 """Of Gemini's compatible server, more follows behind a colon."""
 REASONING_FIELDS = ("reasoning_content", "reasoning")
@@ -292,7 +300,7 @@ def _is_unread(parts: Sequence[Any]) -> bool:
 
 
 def _neutral(reason: str) -> FinishReason:
-    return FINISH_REASONS.get(reason.partition(":")[0], "other")
+    return FINISH_REASONS.get(reason.partition(":")[0].lower(), "other")
 
 
 def _media(message: dict[str, Any], source: Source) -> list[ContentPart]:

@@ -61,7 +61,9 @@ class Answer(NamedTuple):
         finish = None if self.finish is None else FINISH_REASONS.get(self.finish, "other")
         calls = calls_in(self.items, source, cut=self.finish not in ("completed", ""))
         if finish in ("stop", "other") and calls:
-            finish = "tool_calls"
+            # Calls of an answer that was cut are not run, whatever has cut it.
+            incomplete = (self.finish or "").startswith("incomplete")
+            finish = "length" if incomplete else "tool_calls"
         elif finish == "stop" and not plain and refused(self.items):
             finish = "content_filter"
         elif finish == "stop" and is_cut(self.items):
