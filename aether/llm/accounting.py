@@ -354,8 +354,6 @@ def _take_counts(entry: LedgerEntry, counts: Iterable[int | None], details: dict
     """Take what was told. A count of which a part is more than the whole is not known: nothing that
     is told like that has a price.
     """
-    if details:
-        details = {name: tokens for name, tokens in details.items() if tokens >= 0}
     (
         entry.input_tokens,
         entry.output_tokens,
@@ -364,23 +362,26 @@ def _take_counts(entry: LedgerEntry, counts: Iterable[int | None], details: dict
         entry.reasoning_tokens,
     ) = counts
     entry.token_details = details
+    if details or entry.cache_read_tokens or entry.cache_write_tokens or entry.reasoning_tokens:
+        _doubt(entry)
+
+
+def _doubt(entry: LedgerEntry) -> None:
+    details = {name: tokens for name, tokens in entry.token_details.items() if tokens >= 0}
     read, written = entry.cache_read_tokens or 0, entry.cache_write_tokens or 0
     kept, stored = _parts(details, "cache_", "_read_tokens"), _parts(details, "cache_write_")
     if kept > read or stored > written:
         entry.input_tokens = None
-        entry.token_details = {
-            name: tokens for name, tokens in details.items() if name.startswith("output_")
-        }
+        details = {name: details[name] for name in details if name.startswith("output_")}
     if max(read + written, _parts(details, "input_")) > (entry.input_tokens or 0):
         entry.input_tokens = None
     if max(entry.reasoning_tokens or 0, _parts(details, "output_")) > (entry.output_tokens or 0):
         entry.output_tokens = None
+    entry.token_details = details
 
 
 def _parts(details: dict[str, int], start: str, end: str = "") -> int:
     """So many tokens the parts have whose names begin and end like this."""
-    if not details:
-        return 0
     return sum(
         tokens for name, tokens in details.items() if name.startswith(start) and name.endswith(end)
     )
