@@ -59,12 +59,12 @@ class Exchange:
         whole: LLMResponse | None = None
         for part in count(1):
             source = self._endpoint.source(model)
-            sent = self._render(request, model, asked if part == 1 else None, stream=False)
+            path, sent, headers = self._render(
+                request, model, asked if part == 1 else None, stream=False
+            )
             attempt = Attempt(request, source)
             try:
-                body = await self._endpoint.post(
-                    *sent, source=source, on_headers=_listener(request)
-                )
+                body = await self._endpoint.post(path, sent, headers, source, _listener(request))
                 attempt.accepted = True
                 if len(body) > LARGE_BYTES:
                     body = await _read(body, source)
@@ -75,9 +75,9 @@ class Exchange:
                 raise
             whole = response if whole is None else joined(whole, response)
             following = self._codec.follow_up(request, response)
-            if following is not None and not _may_go_on(request, part):
-                whole, following = _cut_off(whole), None
-            if following is None:
+            if following is None or not _may_go_on(request, part):
+                if following is not None:
+                    whole = _cut_off(whole)
                 return whole if shaping is None else shaping.response(whole)
             request = following
         raise AssertionError("the count of parts has no end")
