@@ -125,8 +125,8 @@ class CallContext:
 
     def open_entry(self, *, provider: str | None, model: str | None) -> LedgerEntry:
         """Begin an attempt. Whoever opens it must settle its state, whatever happens."""
-        entry = LedgerEntry(
-            provider=provider, model=model, run_id=self.run_id, requested_model=model
-        )
+        entry = LedgerEntry(provider, model)
+        entry.run_id = self.run_id
+        entry.requested_model = model
         self.entries.append(entry)
         return entry

@@ -86,7 +86,7 @@ class CostTrackingProvider(ProviderWrapper):
         error: BaseException | None = None,
         characters: int = 0,
     ) -> None:
-        if not isinstance(answer, LLMResponse | StreamChunk):
+        if not isinstance(answer, (LLMResponse, StreamChunk)):
             answer = None  # a third party may return anything
         entries = account_for(
             context,
