@@ -192,7 +192,8 @@ class Exchange:
         """What is sent. Where the same was `asked` before, in the same call, it is what was sent
         then: the caller may have changed, meanwhile, what the request is made of.
         """
-        kept = None if asked is None or asked.context is None else asked.context.kept
+        context = None if asked is None else asked.context
+        kept = None if context is None else context.kept
         sent: _Sent
         if kept and (self, stream) in kept:
             same, sent = kept[self, stream]
@@ -241,7 +242,8 @@ async def _read(body: bytes, source: Source) -> bytes:
 
 def _listener(request: LLMRequest) -> Callable[[Mapping[str, str]], None] | None:
     """Who is told the headers of the request's answer."""
-    return None if request.context is None else request.context.on_headers
+    context = request.context
+    return None if context is None else context.on_headers
 
 
 def _shown(chunks: Batch, calls: int, shaping: AnswerTool | None) -> Batch:

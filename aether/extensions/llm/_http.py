@@ -88,7 +88,7 @@ class Endpoint:
 
     def source(self, model: str) -> Source:
         """What the errors of one call to `model` carry."""
-        return Source(self.provider, model, self._redact, host=self._state_host)
+        return Source(self.provider, model, self._redact, None, self._state_host)
 
     async def post(
         self,

@@ -80,11 +80,10 @@ class Tally:
             answering = None if answer is None else entries[-1]
             for entry in entries:
                 self._add_entry(entry, request, answer if entry is answering else None)
-            start = len(self._unpriced) >= self._background_at and not self._in_background
-            if start:
-                self._in_background = True
-        if start:
-            threading.Thread(target=self._price_in_background, daemon=True).start()
+            if len(self._unpriced) < self._background_at or self._in_background:
+                return
+            self._in_background = True
+        threading.Thread(target=self._price_in_background, daemon=True).start()
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """The entries kept, oldest first."""
