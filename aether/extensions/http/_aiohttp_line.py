@@ -77,7 +77,6 @@ class Line(asyncio.Protocol):
         """Whether it is open, to a reader of a body."""
         return self.protocol.connected
 
-    @property
     def may_be_kept(self) -> bool:
         """Whether another request may follow, now that the answer has come to its end."""
         return self._may_stay and not self._transport.is_closing()

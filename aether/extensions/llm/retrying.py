@@ -119,7 +119,7 @@ class RetryingProvider(ProviderWrapper):
                     response = await self.inner.complete(call.request)
                 else:
                     response = await call.deadline.wait_for(self.inner.complete, call.request)
-                check_response(response, call.request, provider=self._provider)
+                check_response(response, call.request, self._provider)
             except BaseException as error:
                 self._record(call, error=error)
                 if not isinstance(error, Exception):
