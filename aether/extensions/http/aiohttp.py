@@ -129,7 +129,9 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         check_address: AddressCheck | None,
     ) -> None:
         self._sessions = sessions
-        self._request = method, url, headers, body, timeout
+        self._request = method, url, headers
+        self._body = body
+        self._timeout = timeout
         self._check_address = check_address
 
     async def __aenter__(self) -> Self:
@@ -153,13 +155,13 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             self._sessions.check_open()
             self._session = session = Session(self._check_address)
         try:
-            method, url, headers, body, timeout = self._request
-            target = session.target(method, url, tuple(headers.items()))
+            target = self._target(session)
             self.host = target.host
-            if session.turns is None and timeout.total is None:
-                self._answer, self._line = await session.ask(target, body, timeout)
+            if session.turns is None and self._timeout.total is None:
+                asked = session.ask(target, self._body, self._timeout)
             else:
-                self._answer, self._line = await self._ask_in_time(target, body, timeout)
+                asked = self._ask_in_time(target, self._timeout)
+            self._answer, self._line = await asked
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             failure = session.refusal or self._translate(error)
         except BaseException:
@@ -223,7 +225,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         if self._until is not None and self._until <= asyncio.get_running_loop().time():
             raise TimeoutError  # which is met below in a wait alone: what has come takes none
         patience = self._session.patience
-        patience.begin(content, self._line, self._request[-1].read)
+        patience.begin(content, self._line, self._timeout.read)
         try:
             if self._until is None:
                 return await content.readany()
@@ -232,8 +234,13 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         finally:
             patience.end(content)
 
+    def _target(self, session: Session) -> Target:
+        # Where an error comes from, no frame is to hold the headers, which others may print.
+        method, url, headers = self._request
+        return session.target(method, url, tuple(headers.items()))
+
     async def _ask_in_time(
-        self, target: Target, body: bytes | None, timeout: Timeout
+        self, target: Target, timeout: Timeout
     ) -> tuple[Answer | aiohttp.ClientResponse, Line]:
         session = self._session
         if session.turns is not None:
@@ -242,7 +249,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         if timeout.total is not None:
             self._until = asyncio.get_running_loop().time() + at_least(timeout.total)
         async with asyncio.timeout_at(self._until):
-            return await session.ask(target, body, timeout)
+            return await session.ask(target, self._body, timeout)
 
     async def _leave(self) -> None:
         """As `end` and `aclose`, where no answer has begun."""
