@@ -92,13 +92,12 @@ class Session:
         try:
             asked = line.ask(target.written(body))
             self.patience.begin(line, line, timeout.read)
-            try:
-                message, content = await asked
-            finally:
-                self.patience.end(line)
+            message, content = await asked
         except BaseException:
             line.close()
             raise
+        finally:
+            self.patience.end(line)
         return Answer(message, content, line, self._idle), line
 
     async def _ask_in_parts(
