@@ -67,9 +67,7 @@ SABOTAGE: dict[str, tuple[object, str, Callable[..., Any]]] = {
         circuit_breaker._Circuit,
         "settle",
         lambda self, admission, outcome: (
-            None
-            if outcome is circuit_breaker._Outcome.NEUTRAL
-            else SETTLE(self, admission, outcome)
+            None if outcome == "neutral" else SETTLE(self, admission, outcome)
         ),
     ),
     "an attempt that fails is not settled": (_ledger.Attempt, "failed", lambda *_: None),
