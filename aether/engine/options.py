@@ -16,7 +16,7 @@ from aether import config
 from aether.engine.context import RunContext
 from aether.errors import InputError
 from aether.llm.budget import checked_budget
-from aether.llm.data import problems_in, trusted
+from aether.llm.data import made_of, problems_in
 from aether.llm.deadline import deadline_after
 from aether.llm.messages import LLMRequest, Message, ReasoningEffort
 from aether.registry import Registry
@@ -115,7 +115,7 @@ def build_request(
         "context": run.new_call(),
     }
     if is_known:
-        return trusted(LLMRequest, extra_body={}, extra_headers={}, **fields)
+        return made_of(LLMRequest, extra_body={}, extra_headers={}, **fields)
     try:
         return LLMRequest(**fields)
     except InputError as error:
@@ -162,9 +162,9 @@ def set_options(run: RunContext, options: Mapping[str, Any], registry: Registry)
 
         run.tools = known_tools.resolve_tools(options["tools"], registry=registry)
     if options.get("output") is not None:
-        from aether.engine.output import output_type
+        import aether.engine.output as outputs
 
-        run.output = output_type(options["output"])
+        run.output = outputs.output_type(options["output"])
     deadline = deadline_after(options.get("timeout"))
     if deadline is not None:
         run.end_by(deadline)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["Data", "problems_in", "trusted"]
+__all__ = ["Data", "made_of", "problems_in"]
 
 # Building the models is an eighth of `import aether`. Before pydantic 2.14 it has to be done there:
 # threads that built a model at once could break it, and an unbuilt part could not be serialised.
@@ -102,7 +102,7 @@ class Data(BaseModel):
         return _made(type(self), {**self.__dict__, **changes}, fields_set)
 
 
-def trusted(cls: type[D], /, **values: Any) -> D:
+def made_of(cls: type[D], /, **values: Any) -> D:
     """One of values that are known to fit: to check them takes longer than all else. All that must
     be given, or are made anew each time, are given.
     """

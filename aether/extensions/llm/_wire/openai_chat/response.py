@@ -22,7 +22,7 @@ from aether.extensions.llm._wire.openai_chat.usage import find_usage, parse_usag
 from aether.extensions.llm._wire.reading import decode, expect, expect_list, listed
 from aether.extensions.llm._wire.thinking import split_thinking
 from aether.llm.content import ContentPart, TextPart
-from aether.llm.data import trusted
+from aether.llm.data import made_of
 from aether.llm.messages import (
     MAX_JSON_PARTS,
     FinishReason,
@@ -103,7 +103,7 @@ class Answer(NamedTuple):
         if self.calls:
             cut = not whole or finish in ("length", "content_filter", "error")
             calls = _tool_calls(self.calls, source, cut=cut)
-        message = trusted(
+        message = made_of(
             Message,
             role="assistant",
             content=self._content() if self.media else self.text,
@@ -111,7 +111,7 @@ class Answer(NamedTuple):
             provider_state=kept_state(self.state, source) if self.state else {},
             untrusted=False,
         )
-        return trusted(
+        return made_of(
             LLMResponse,
             text=message.text if self.media else self.text,
             model=source.redact(self.model) if self.model else source.model,
