@@ -19,9 +19,9 @@ from aether.client import Aether
 from aether.engine.delegation import next_depth
 from aether.engine.options import CallOptions, as_messages
 from aether.engine.run import Run
-from aether.errors import ConfigurationError
+from aether.errors import ConfigurationError, ToolError
 from aether.llm.budget import checked_budget
-from aether.llm.messages import LLMResponse, Message, StreamChunk, StructuredChunk
+from aether.llm.messages import FinishReason, LLMResponse, Message, StreamChunk, StructuredChunk
 from aether.llm.scope import current_scope
 from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.usage import TokenUsage
@@ -186,7 +186,8 @@ class Agent:
 
         `max_depth` bounds the nesting: with 1 only the outermost run may delegate to this agent,
         with 0 none may. The default is `AETHER_MAX_DELEGATION_DEPTH`. Beyond it the model gets an
-        error as the result.
+        error as the result. An answer that its output limit or a filter ended says so at its end;
+        if there is nothing of it, that is an error too.
         """
         from aether.tools.schema import build_tool
 
@@ -200,7 +201,7 @@ class Agent:
             run = self._prepare(task, {}, depth=depth)
             parent = current_scope.get()
             try:
-                return (await run.complete()).text
+                return _told(await run.complete())
             finally:
                 if parent is not None and parent.add_usage is not None:
                     parent.add_usage(run.context.usage)
@@ -248,6 +249,22 @@ def _default_client() -> Aether:
     client = Aether()
     atexit.register(lambda: asyncio.run(client.aclose()))
     return client
+
+
+_ENDED: Mapping[FinishReason | None, str] = {
+    "length": "The agent's answer was cut off by the output limit.",
+    "content_filter": "The model, or its provider's content policy, refused the agent's answer.",
+}
+
+
+def _told(response: LLMResponse) -> str:
+    """What the delegating model is told: a part of an answer must not pass for all of it."""
+    ended = _ENDED.get(response.finish_reason)
+    if ended is None:
+        return response.text
+    if not response.text:
+        raise ToolError(ended)
+    return f"{response.text}\n[{ended}]"
 
 
 def _tool_name(agent: str) -> str:

@@ -6,6 +6,8 @@ It must not know a plug-in or the client.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +77,9 @@ class RunContext:
         self.run_id = new_id()
         self.parent = current_scope.get()
         """The scope of the tool call that started this run, if one did."""
-        self._used: list[LLMResponse | TokenUsage] = []
+        self._answers: list[LLMResponse] = []
+        self._delegated: list[TokenUsage] = []
+        """What the runs that it delegated have used."""
         if self.parent is not None:
             self._follow(self.parent)
 
@@ -94,10 +98,7 @@ class RunContext:
     @property
     def usage(self) -> TokenUsage:
         """What this run and the runs that it delegated have used."""
-        usage = TokenUsage()
-        for each in self._used:
-            usage += each.usage if isinstance(each, LLMResponse) else each
-        return usage
+        return sum((each.usage for each in self._answers), sum(self._delegated, TokenUsage()))
 
     def new_call(self) -> CallContext:
         """The context of another provider call. Each request of the run has its own."""
@@ -165,15 +166,16 @@ class RunContext:
             agent=self.agent,
             sessions=sessions,
             client=self.client,
-            add_usage=self.add_usage,
+            # Not the run itself: whatever a tool leaves behind (a task, a connection) holds this.
+            add_usage=partial(_add_copy, self._delegated),
             after_untrusted=after_untrusted,
             deadline=self.deadline,
             budgets=self.budgets,
         )
 
-    def add_usage(self, used: LLMResponse | TokenUsage) -> None:
-        """Count the answer to a call of this run, or a run that it delegated."""
-        self._used.append(used)
+    def count_answer(self, response: LLMResponse) -> None:
+        """Count what the answer to a call of this run has used."""
+        self._answers.append(response)
 
     def event(self, name: str, **fields: Any) -> Event:
         """An event of this run."""
@@ -204,3 +206,8 @@ class RunContext:
         if self._last_told is None or self._last_told[0] is not value:
             self._last_told = (value, payload_of(value))
         return self._last_told[1]
+
+
+def _add_copy(delegated: list[TokenUsage], used: TokenUsage) -> None:
+    """Count what a delegated run has used until now: its own counts may go on."""
+    delegated.append(replace(used))

@@ -64,7 +64,7 @@ async def model_step(
             raise error from raised
         finally:
             del error  # else it would hold this frame, and the frame it
-    run.add_usage(response)
+    run.count_answer(response)
     if run.events.wants(REQUEST_COMPLETE):
         await run.publish(
             REQUEST_COMPLETE,

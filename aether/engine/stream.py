@@ -91,7 +91,7 @@ async def run_stream(
                     if closing is None:
                         raise
             response = run.marked(_whole(closing, pieces, request, called=called), request.messages)
-            run.add_usage(response)
+            run.count_answer(response)
             total = _sum(total, response)
             if response.tool_calls:
                 from aether.engine.dispatch import dispatch_calls, tell_apart

@@ -174,9 +174,9 @@ def settle_answer(
     `exact` if the provider reported input and output. Else what is missing is estimated, the
     output of a chunk from the `characters` that were streamed.
     """
-    _take_counts(entry, counts or _counts_of(answer))
+    details = answer.token_details if isinstance(answer, LLMResponse) else {}
+    _take_counts(entry, counts or _counts_of(answer), details)
     if isinstance(answer, LLMResponse):
-        entry.token_details = answer.token_details
         entry.model = answer.model or entry.model
         entry.provider = answer.provider or entry.provider
         entry.request_id = answer.request_id
@@ -213,8 +213,7 @@ def settle_failure(
             return
         entry.model = partial.model or entry.model
         entry.request_id = partial.request_id or entry.request_id
-        _take_counts(entry, _counts_of(partial))
-        entry.token_details = partial.token_details
+        _take_counts(entry, _counts_of(partial), partial.token_details)
         characters = max(characters, _written(partial))
     # A server that reports an error may bill the input that it has told, or may not.
     counted = entry.output_tokens or (entry.input_tokens and not reported)
@@ -351,7 +350,10 @@ _counts_of = attrgetter(
 )
 
 
-def _take_counts(entry: LedgerEntry, counts: Iterable[int | None]) -> None:
+def _take_counts(entry: LedgerEntry, counts: Iterable[int | None], details: dict[str, int]) -> None:
+    """Take what was told. A count of which a part is more than the whole is not known: nothing that
+    is told like that has a price.
+    """
     (
         entry.input_tokens,
         entry.output_tokens,
@@ -359,6 +361,30 @@ def _take_counts(entry: LedgerEntry, counts: Iterable[int | None]) -> None:
         entry.cache_write_tokens,
         entry.reasoning_tokens,
     ) = counts
+    entry.token_details = details
+    if details or entry.cache_read_tokens or entry.cache_write_tokens or entry.reasoning_tokens:
+        _doubt(entry)
+
+
+def _doubt(entry: LedgerEntry) -> None:
+    details = {name: tokens for name, tokens in entry.token_details.items() if tokens >= 0}
+    read, written = entry.cache_read_tokens or 0, entry.cache_write_tokens or 0
+    kept, stored = _parts(details, "cache_", "_read_tokens"), _parts(details, "cache_write_")
+    if kept > read or stored > written:
+        entry.input_tokens = None
+        details = {name: details[name] for name in details if name.startswith("output_")}
+    if max(read + written, _parts(details, "input_")) > (entry.input_tokens or 0):
+        entry.input_tokens = None
+    if max(entry.reasoning_tokens or 0, _parts(details, "output_")) > (entry.output_tokens or 0):
+        entry.output_tokens = None
+    entry.token_details = details
+
+
+def _parts(details: dict[str, int], start: str, end: str = "") -> int:
+    """So many tokens the parts have whose names begin and end like this."""
+    return sum(
+        tokens for name, tokens in details.items() if name.startswith(start) and name.endswith(end)
+    )
 
 
 def _estimate(
@@ -372,10 +398,12 @@ def _estimate(
     entry.state = "estimated"
     if entry.input_tokens is None:
         cached = (entry.cache_read_tokens or 0) + (entry.cache_write_tokens or 0)
-        entry.input_tokens = max(estimate_input_tokens(request), cached)
+        told = max(cached, _parts(entry.token_details, "input_"))
+        entry.input_tokens = max(estimate_input_tokens(request), told)
         entry.most_input_tokens = max(input_token_bound(request), entry.input_tokens)
     if entry.output_tokens is None or not whole:
-        told = max(entry.output_tokens or 0, entry.reasoning_tokens or 0)
+        parts = max(entry.reasoning_tokens or 0, _parts(entry.token_details, "output_"))
+        told = max(entry.output_tokens or 0, parts)
         likely = min(estimate_tokens(characters), output_token_bound(request))
         entry.output_tokens = max(likely, told)
         entry.most_output_tokens = max(output_token_bound(request), entry.output_tokens)

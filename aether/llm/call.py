@@ -73,6 +73,28 @@ class CallContext:
         "waited",
     )
 
+    deadline: float | None
+    """When all of it must have ended, on the monotonic clock; `None` is never."""
+    budgets: Sequence[Budget]
+    """Those that the call draws on besides its stack's own."""
+    cache: bool | str | None
+    """Whether to answer it from a cache, and under which key; `None` leaves it to the layer."""
+    admission: Admission | None
+    reservation: Reservation | None
+    on_headers: Callable[[Mapping[str, str]], None] | None
+    """Told the headers of each answer, errors too, when they are there; names in lower case."""
+    queued: bool
+    """Whether it waits in this process for its next attempt, of which nothing was sent yet, or was
+    refused there: such an attempt has no entry."""
+    waited: float
+    """Seconds that it has waited in this process, between attempts and for its turn."""
+    entries: list[LedgerEntry]
+    """The attempts made for this call, in order."""
+    accounted: bool
+    """Whether an inner layer sees to it that each attempt has its entry."""
+    kept: dict[object, Any]
+    """What an adapter keeps from one attempt to the next, under a key of its own."""
+
     def __init__(
         self,
         *,
@@ -85,26 +107,13 @@ class CallContext:
         self.run_id = run_id or new_id()
         self.call_id = call_id or new_id()
         self.deadline = deadline
-        """When all of it must have ended, on the monotonic clock; `None` is never."""
         self.budgets = budgets
-        """Those that the call draws on besides its stack's own."""
         self.cache = cache
-        """Whether to answer it from a cache, and under which key; `None` leaves it to the layer."""
-        self.admission: Admission | None = None
-        self.reservation: Reservation | None = None
-        self.on_headers: Callable[[Mapping[str, str]], None] | None = None
-        """Told the headers of each answer, errors too, when they are there; names in lower case."""
-        self.queued = False
-        """Whether it waits in this process for its next attempt, of which nothing was sent yet, or
-        was refused there: such an attempt has no entry."""
+        self.admission = self.reservation = self.on_headers = None
+        self.queued = self.accounted = False
         self.waited = 0.0
-        """Seconds that it has waited in this process, between attempts and for its turn."""
-        self.entries: list[LedgerEntry] = []
-        """The attempts made for this call, in order."""
-        self.accounted = False
-        """Whether an inner layer sees to it that each attempt has its entry."""
-        self.kept: dict[object, Any] = {}
-        """What an adapter keeps from one attempt to the next, under a key of its own."""
+        self.entries = []
+        self.kept = {}
 
     def __repr__(self) -> str:
         return f"CallContext({self.call_id}, {len(self.entries)} attempts)"
@@ -125,8 +134,8 @@ class CallContext:
 
     def open_entry(self, *, provider: str | None, model: str | None) -> LedgerEntry:
         """Begin an attempt. Whoever opens it must settle its state, whatever happens."""
-        entry = LedgerEntry(
-            provider=provider, model=model, run_id=self.run_id, requested_model=model
-        )
+        entry = LedgerEntry(provider, model)
+        entry.run_id = self.run_id
+        entry.requested_model = model
         self.entries.append(entry)
         return entry

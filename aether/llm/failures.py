@@ -85,7 +85,7 @@ def broken_stream(
     return broken
 
 
-def check_response(response: object, request: LLMRequest, *, provider: str | None = None) -> None:
+def check_response(response: object, request: LLMRequest, provider: str | None = None) -> None:
     """Refuse what a provider may not return, with a `ProtocolError`."""
     if not isinstance(response, LLMResponse):
         raise ProtocolError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal, TypeVar
 
 __all__ = ["EntryState", "LedgerEntry", "TokenUsage", "add_known"]
@@ -77,7 +78,7 @@ class LedgerEntry:
     """The name of the error's class, where the attempt failed."""
     requested_model: str | None = None
     """The model that was asked for; `model` is the one that answered, once that is known."""
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime = field(default_factory=partial(datetime.now, UTC))
     token_details: dict[str, int] = field(default_factory=dict)
     """Parts of the counts that may have a price of their own, as `LLMResponse.token_details`."""
     most_input_tokens: int | None = None

@@ -26,8 +26,9 @@ __all__ = [
 
 def with_context(request: LLMRequest) -> tuple[LLMRequest, CallContext]:
     """The request with a `CallContext`: its own, or a new one if this layer is the outermost."""
-    if request.context is not None:
-        return request, request.context
+    context = request.context
+    if context is not None:
+        return request, context
     context = CallContext()
     return request.replace(context=context), context
 

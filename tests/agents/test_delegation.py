@@ -11,7 +11,8 @@ import pytest
 from aether import Aether, Agent
 from aether.errors import AetherError, ConfigurationError, ProviderError, ToolLoopError
 from aether.events import EVENT_NAMES, Event
-from aether.llm.contracts import LLMRequest, LLMResponse, Message, ToolCall
+from aether.llm.contracts import LLMRequest, LLMResponse, Message, TokenUsage, ToolCall
+from aether.llm.scope import current_scope
 from aether.testing import FakeProvider
 from aether.tools import dispatch_tool
 from aether.tools.contracts import NextHandler, ToolInvocation, ToolResult
@@ -124,6 +125,31 @@ async def test_a_plain_call_may_delegate_too() -> None:
     async with Aether(fake) as client:
         assert await client.ask("go", tools=[Agent("writer").as_tool()]) == "said"
     assert fake.requests[2].messages[-1].text == "from the writer"
+
+
+@pytest.mark.parametrize(
+    ("finish", "text", "told", "fails"),
+    [
+        ("length", "half", "half\n[The agent's answer was cut off by the output limit.]", False),
+        ("length", "", "The agent's answer was cut off by the output limit.", True),
+        ("content_filter", "half", "policy, refused the agent's answer.]", False),
+        ("content_filter", "", "policy, refused the agent's answer.", True),
+        ("stop", "half", "half", False),
+        ("stop", "", "", False),
+    ],
+)
+async def test_a_part_of_a_delegates_answer_does_not_pass_for_all_of_it(
+    finish: Any, text: str, told: str, fails: bool
+) -> None:
+    answer = LLMResponse(text=text, model="fake", finish_reason=finish)
+    fake = FakeProvider(responses=[calling(("writer", "x")), answer, "said"])
+    async with Aether(fake) as client:
+        assert await client.ask("go", tools=[Agent("writer").as_tool()]) == "said"
+    result = fake.requests[2].messages[-1]
+    assert result.text.endswith(told)
+    assert result.is_error is fails
+    if finish == "stop":
+        assert result.text == text
 
 
 @pytest.mark.row("T15")
@@ -343,6 +369,26 @@ async def test_what_a_failed_delegate_has_used_is_counted_all_the_same() -> None
         assert client.usage.total_requests == 5
     assert result.usage.requests == 5
     assert "3 turns" in result.text
+
+
+async def test_a_tool_may_go_on_counting_in_what_it_has_told_to_be_used() -> None:
+    used = TokenUsage()
+
+    def research(task: str) -> str:
+        scope = current_scope.get()
+        assert scope is not None
+        assert scope.add_usage is not None
+        used.requests, used.input_tokens = 2, 20
+        scope.add_usage(used)
+        used.requests, used.input_tokens = 1, 10
+        scope.add_usage(used)
+        used.requests, used.input_tokens = 0, None
+        return "found"
+
+    async with Aether(FakeProvider(responses=[calling(("research", "")), "done"])) as client:
+        result = await Agent("boss", tools=[research], client=client).run("go")
+    assert result.usage.requests == 5
+    assert used == TokenUsage()
 
 
 async def test_the_error_of_a_run_that_never_ends_has_the_usage_of_its_delegates() -> None:

@@ -201,15 +201,16 @@ def test_what_ends_the_program_comes_out_of_a_thread(way: Ask, kind: type[BaseEx
 @pytest.mark.row("T5")
 @ways
 async def test_a_thread_that_hangs_is_given_up_after_its_time(way: Ask) -> None:
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def hang() -> None:
+        begun.set()
         release.wait(60)
 
     async with calling("hang") as (client, fake):
-        assert await way(client, [build_tool(hang, timeout=0.01)]) == "done"
-    assert told(fake).text == "Error: TimeoutError: no result within 0.01 seconds"
-    assert worker_threads.abandoned == 1
+        assert await way(client, [build_tool(hang, timeout=0.02)]) == "done"
+    assert told(fake).text == "Error: TimeoutError: no result within 0.02 seconds"
+    assert worker_threads.abandoned == 1 or not begun.wait(0.05)  # on a busy machine, not at all
     release.set()
     while worker_threads.abandoned:  # noqa: ASYNC110 - a thread ends without telling
         await asyncio.sleep(0.001)

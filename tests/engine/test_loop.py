@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -409,3 +411,25 @@ def test_every_transcript_pairs_calls_and_results(
             expected.append(("assistant", None))
             expected += [("tool", f"c{i}") for i in range(len(names))]
         assert [(m.role, m.tool_call_id) for m in request.messages] == expected
+
+
+async def test_what_a_tool_leaves_behind_holds_no_answer_of_its_run() -> None:
+    left: list[asyncio.Task[Any]] = []
+    given: list[weakref.ref[LLMResponse]] = []
+
+    class Asked:
+        async def complete(self, _: LLMRequest) -> LLMResponse:
+            answer = saying("done") if given else calling(("connect", {}))
+            given.append(weakref.ref(answer))
+            return answer
+
+    async def connect() -> str:
+        left.append(asyncio.create_task(asyncio.sleep(3600)))
+        return "connected"
+
+    async with Aether(Asked()) as client:
+        await client.ask("go", tools=[connect])
+    gc.collect()
+    assert not left[0].done()
+    assert [answer() for answer in given] == [None, None]
+    left[0].cancel()

@@ -158,10 +158,19 @@ def _see_clients(patch: pytest.MonkeyPatch, observed: Observed) -> None:
 def _see_requests(patch: pytest.MonkeyPatch, observed: Observed) -> None:
     opened = Endpoint._open
 
-    async def counted(endpoint: Endpoint) -> Any:
-        return _Counting(await opened(endpoint), observed.tally(endpoint))
+    def counted(endpoint: Endpoint) -> Any:
+        transport = vars(endpoint)["_transport"]
+        return None if transport is None else _Counting(transport, observed.tally(endpoint))
 
-    patch.setattr(Endpoint, "_open", counted)
+    def kept(endpoint: Endpoint, transport: Any) -> None:
+        vars(endpoint)["_transport"] = transport
+
+    async def opened_counted(endpoint: Endpoint) -> Any:
+        await opened(endpoint)
+        return counted(endpoint)
+
+    patch.setattr(Endpoint, "_transport", property(counted, kept), raising=False)
+    patch.setattr(Endpoint, "_open", opened_counted)
 
 
 def _see_turns(patch: pytest.MonkeyPatch, observed: Observed) -> None:

@@ -230,6 +230,51 @@ async def test_a_count_of_which_a_part_is_more_is_unknown_and_estimated(
 
 
 @pytest.mark.row("S19")
+@pytest.mark.parametrize(
+    ("protocol", "parts"),
+    [
+        ("openai", {"prompt_tokens_details": {"audio_tokens": 1000}}),
+        ("openai", {"completion_tokens_details": {"audio_tokens": 600, "image_tokens": 400}}),
+        ("gemini", {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 500}] * 2}),
+        ("gemini", {"candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1000}]}),
+        ("gemini", {"cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 1000}]}),
+        ("anthropic", {"cache_creation": {"ephemeral_1h_input_tokens": 1000}}),
+    ],
+)
+@each_transport
+@both_ways
+async def test_more_of_one_kind_than_there_is_at_all_is_unknown_and_estimated(
+    protocol: str, parts: dict[str, Any], transport: str, way: Way, aftermath: Aftermath
+) -> None:
+    priced = {
+        "openai": "gpt-4o",
+        "gemini": "gemini-2.5-flash",
+        "anthropic": "claude-haiku-4-5",
+    }
+
+    def spoil(value: Any) -> None:
+        for inner in objects(value):
+            for name, used in inner.items():
+                if name in ("usage", "usageMetadata") and used is not None:
+                    inner[name] = {**used, **parts}
+                elif name in ("model", "modelVersion"):
+                    inner[name] = priced[protocol]
+
+    async with (
+        FaultServer(with_json(spoil)) as server,
+        opened(aftermath, server, protocol, transport) as client,
+    ):
+        assert (await call(client, way)).succeeded() == HELLO.text
+        [entry] = client.usage.ledger
+        assert entry.state == "estimated"
+        assert not client.usage.is_exact
+        told = 1000 if "cache" not in next(iter(parts)) else 0
+        assert max(entry.input_tokens or 0, entry.output_tokens or 0) >= told
+        assert client.usage.total_cost_usd > 0
+        assert client.usage.uncertain_cost_usd > 0
+
+
+@pytest.mark.row("S19")
 @each_protocol
 @each_transport
 @pytest.mark.parametrize("later", [5, 1])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import gzip
+import pickle
 import socket
 import weakref
 import zlib
@@ -817,3 +819,27 @@ async def test_a_request_that_failed_is_let_go_of_without_the_garbage_collector(
             assert exchanges() == before
         finally:
             gc.enable()
+
+
+async def test_headers_are_those_of_a_dict_and_a_copy_is_one(
+    make_transport: Callable[[], Transport],
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Two: a\r\nContent-Length: 0\r\nx-two: \xc3\xa9\r\n\r\n"
+    expected = {"x-two": "a, \u00e9", "content-length": "0"}
+    async with RawServer(always(head)) as server, opened(make_transport()) as transport:
+        answer = await transport.request(
+            "GET", server.url, headers={}, timeout=PATIENCE, max_bytes=9
+        )
+    headers = answer.headers
+    assert headers == expected
+    assert expected == headers
+    assert dict(headers) == {**headers} == dict(headers.items()) == expected
+    assert (len(headers), repr(headers)) == (2, repr(expected))
+    assert headers.get("x-two") == headers["x-two"] == expected["x-two"]
+    assert "x-two" in headers
+    for absent in ("X-Two", "x-three"):
+        assert absent not in headers
+        assert headers.get(absent) is None
+    for copied in (copy.deepcopy(answer), pickle.loads(pickle.dumps(answer))):
+        assert copied == answer
+        assert type(copied.headers) is dict

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -225,3 +225,40 @@ async def test_a_slow_reader_gets_the_whole_of_an_answer_behind_which_the_server
             came += len(piece)
             await asyncio.sleep(0.01)
     assert came == body.count(b"x")
+
+
+@pytest.mark.parametrize("size", [2, 100_000])  # written at once, and by aiohttp's own protocol
+async def test_what_a_server_says_with_the_end_of_its_handshake_is_no_answer(
+    size: int, trusted: None
+) -> None:
+    """With TLS 1.2 it has the last word there, and more may come with that."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(size)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown")
+        writer.close()
+
+    context = server_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, opened(AiohttpTransport()) as transport:
+
+        async def ask() -> bytes:
+            answer = await transport.request(
+                "POST", url, headers={}, body=b"x" * size, timeout=PATIENCE, max_bytes=10
+            )
+            return answer.body
+
+        with pytest.raises(ProviderConnectionError) as raised:
+            await ask()
+        assert raised.value.kind == "reset"
+        assert [await ask(), await ask()] == [b"own", b"own"]

@@ -47,7 +47,7 @@ def answer(*output: Item, **fields: Any) -> dict[str, Any]:
     return {**made, **empty, "output": list(output), "usage": USAGE, **fields}
 
 
-def cut(*output: Item, reason: str = "max_output_tokens") -> dict[str, Any]:
+def cut(*output: Item, reason: str | None = "max_output_tokens") -> dict[str, Any]:
     return answer(*output, status="incomplete", incomplete_details={"reason": reason})
 
 

@@ -225,3 +225,13 @@ def test_an_error_in_the_body_is_raised_as_what_it_is(
         parse(value)
     assert caught.value.status == status
     assert caught.value.kind in (kind, "error")
+
+
+@pytest.mark.row("S24")
+@pytest.mark.parametrize("kind", ["mcp_tool_use", "of_tomorrow"])
+def test_an_answer_that_nobody_reads_is_no_empty_one(kind: str) -> None:
+    block = {"type": kind, "id": "b_1", "name": "add", "input": {}}
+    response = parse(answer(block))
+    assert (response.text, response.finish_reason) == ("", "other")
+    assert kind in str(response.message.provider_state)
+    assert parse(answer(block, TEXT)).finish_reason == "stop"

@@ -503,3 +503,12 @@ def test_an_answer_that_is_in_no_event_of_its_own_is_not_an_empty_one() -> None:
     told = {**START["message"], "content": [{"type": "text", "text": "Hello"}]}  # type: ignore[dict-item] # its value is a dict
     error = fails({**START, "message": told}, end(), STOP)
     assert isinstance(error, ProtocolError)
+
+
+@pytest.mark.row("S20")
+@pytest.mark.parametrize("kind", ["text", "thinking"])
+def test_arguments_in_a_block_that_is_no_call_are_not_lost(kind: str) -> None:
+    piece = delta(0, "input_json_delta", partial_json="{}")
+    error = fails(START, begin(0, type=kind), piece, close(0), end(), STOP)
+    assert isinstance(error, ProtocolError)
+    assert "arguments of a call" in str(error)

@@ -349,3 +349,21 @@ async def test_what_is_no_json_is_an_error(transport: ScriptedTransport, body: b
     transport.answers(body)
     with pytest.raises(ProtocolError):
         await provider(transport).complete(request())
+
+
+@pytest.mark.row("S24")
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"fileData": {"fileUri": "https://files.test/1", "mimeType": "image/png"}},
+        {"toolCall": {"toolType": "GOOGLE_SEARCH_WEB", "args": {}}},
+    ],
+)
+async def test_an_answer_that_nobody_reads_is_no_empty_one(
+    transport: ScriptedTransport, part: dict[str, Any]
+) -> None:
+    response = await complete(transport, answer(thought("Hm."), part))
+    assert (response.text, response.finish_reason) == ("", "other")
+    assert next(iter(part)) in str(response.message.provider_state)
+    assert (await complete(transport, answer(part, "Hi"))).finish_reason == "stop"
+    assert (await complete(transport, answer(thought("Hm.")))).finish_reason == "stop"

@@ -82,6 +82,15 @@ def test_the_model_that_was_asked_for_stands_in_where_none_is_told() -> None:
         ("abort", "error"),
         ("content_filter: PROHIBITED_CONTENT", "content_filter"),
         ("function_call_filter: MALFORMED_FUNCTION_CALL", "error"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("STOP", "stop"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("MALFORMED_FUNCTION_CALL", "error"),
         ("something_new", "other"),
         (None, "other"),
     ],
@@ -171,6 +180,56 @@ def test_a_refusal_is_a_content_filter_without_text() -> None:
     assert response.finish_reason == "content_filter"
     assert response.text == ""
     assert response.message.provider_state == {"openai": {"refusal": "I cannot."}}
+
+
+@pytest.mark.row("S24")
+@pytest.mark.parametrize("vendor", [OPENAI, VENDORS["mistral"]])
+def test_a_refusal_that_is_a_part_of_the_content_is_one(vendor: Vendor) -> None:
+    said = [{"type": "text", "text": "Well."}, {"type": "refusal", "refusal": "I cannot."}]
+    for content, text in (said[1:], ""), (said, "Well."):
+        response = parse(answer(content), vendor=vendor)
+        assert response.text == text
+        assert response.finish_reason == "content_filter"
+        assert "I cannot." in str(response.message.provider_state)
+
+
+@pytest.mark.row("S24")
+def test_an_answer_in_parts_that_nobody_reads_is_no_empty_one() -> None:
+    part = {"type": "of_tomorrow", "of_tomorrow": "?"}
+    response = parse(answer([part]), vendor=VENDORS["mistral"])
+    assert (response.text, response.finish_reason) == ("", "other")
+    assert "of_tomorrow" in str(response.message.provider_state)
+    assert parse(answer([part, {"type": "text", "text": "4"}])).finish_reason == "stop"
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}
+    assert parse(answer([thought])).finish_reason == "stop"
+
+
+@pytest.mark.row("S13")
+def test_a_text_of_the_wrong_type_is_not_left_out() -> None:
+    with pytest.raises(ProtocolError, match="text of a content part"):
+        parse(answer([{"type": "text", "text": {"value": "Hello"}}]))
+
+
+@pytest.mark.row("S17", "T13")
+@pytest.mark.parametrize("kind", ["tool_use", "tool_call", "function_call"])
+def test_a_call_among_the_parts_of_the_content_is_not_lost(kind: str) -> None:
+    parts = [{"type": "text", "text": "Let me look."}, {"type": kind, "name": "add"}]
+    with pytest.raises(ProtocolError, match="tool call as a part"):
+        parse(answer(parts, "tool_calls"))
+    assert len(parse(answer(parts, "tool_calls", tool_calls=[call()])).tool_calls) == 1
+
+
+@pytest.mark.row("S17", "T13")
+@pytest.mark.parametrize("index", [{"index": 0}, {}])
+def test_calls_in_a_choice_of_their_own_are_not_lost(index: dict[str, int]) -> None:
+    """As GitHub Copilot's server tells what Anthropic's models answer."""
+    made = answer("Let me look.", "tool_calls")
+    made["choices"] = [
+        {**index, "message": {"content": "Let me look."}, "finish_reason": "tool_calls"},
+        {**index, "message": {"tool_calls": [call()]}, "finish_reason": "tool_calls"},
+    ]
+    with pytest.raises(ProtocolError, match="in a choice of their own"):
+        parse(made)
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])

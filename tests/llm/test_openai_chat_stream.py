@@ -683,3 +683,65 @@ def test_a_wrong_shape_is_an_answer_or_an_error_of_ours(data: st.DataObject) -> 
     assert response.text == "".join(chunk.text for chunk in chunks)
     fits = LLMResponse.model_validate(response.model_dump(), strict=True)
     assert repr(fits) == repr(response)  # NaN may be in it, which equals nothing
+
+
+@pytest.mark.row("S24")
+def test_a_refusal_that_is_a_part_of_streamed_content_is_one() -> None:
+    _, response = read(delta([{"type": "refusal", "refusal": "No."}]), delta(finish="stop"), DONE)
+    assert (response.text, response.finish_reason) == ("", "content_filter")
+    assert "No." in str(response.message.provider_state)
+
+
+@pytest.mark.row("S24")
+def test_streamed_parts_that_nobody_reads_are_no_empty_answer() -> None:
+    _, response = read(delta([{"type": "of_tomorrow", "x": 1}]), delta(finish="stop"), DONE)
+    assert (response.text, response.finish_reason) == ("", "other")
+
+
+_STRAY = {"index": 0, "id": "c", "function": {"name": "add", "arguments": "{}"}}
+
+
+@pytest.mark.row("S17", "T13")
+@pytest.mark.parametrize(
+    "last",
+    [
+        delta([{"type": "tool_use", "name": "add"}], finish="tool_calls"),
+        {
+            "choices": [
+                {"index": 0, "delta": {}, "finish_reason": "tool_calls"},
+                {"index": 0, "delta": {"tool_calls": [_STRAY]}},
+            ]
+        },
+        {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {"role": "assistant"},
+                    "message": {"content": "Let me look.", "tool_calls": [_STRAY]},
+                    "finish_reason": "tool_calls",
+                }
+            ]
+        },
+    ],
+)
+def test_calls_where_the_protocol_has_none_are_not_lost(last: dict[str, Any]) -> None:
+    made = assembly()
+    with pytest.raises(ProtocolError, match=r"tool call|choice of their own|whole m"):  # noqa: PT012 - it comes with the end, or before
+        list(fed(made, events(delta("Let me look."), last, DONE)))
+        made.finish()
+
+
+@pytest.mark.row("S24")
+def test_a_whole_message_beside_a_delta_that_says_nothing_is_not_lost() -> None:
+    last = delta(role="assistant", finish="stop")
+    last["choices"][0]["message"] = {"content": "Hello"}
+    with pytest.raises(ProtocolError, match="whole message"):
+        list(fed(assembly(), events(last)))
+
+
+def test_the_whole_so_far_beside_each_delta_is_left_alone() -> None:
+    """As Perplexity tells it."""
+    told = [delta("", role="assistant"), delta("Hel"), delta("lo"), delta("", finish="stop")]
+    for event, whole in zip(told, ("", "Hel", "Hello", "Hello"), strict=True):
+        event["choices"][0]["message"] = {"role": "assistant", "content": whole}
+    assert read(*told, DONE)[1].text == "Hello"

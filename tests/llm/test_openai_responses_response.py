@@ -110,6 +110,15 @@ async def test_a_call_that_is_not_whole_is_none_to_run_in_a_whole_answer(
 
 
 @pytest.mark.row("S21")
+@pytest.mark.parametrize("reason", ["max_tokens", "steered", None])
+async def test_calls_of_an_answer_that_was_cut_are_not_to_be_run_whatever_has_cut_it(
+    transport: ScriptedTransport, reason: str | None
+) -> None:
+    response = await complete(transport, cut(call('{"a": 1}'), reason=reason))
+    assert response.finish_reason == "length"
+
+
+@pytest.mark.row("S21")
 async def test_a_whole_answer_with_a_reason_why_it_is_not_is_none(
     transport: ScriptedTransport,
 ) -> None:
@@ -321,3 +330,43 @@ async def test_another_protocol_is_told_from_this_one(transport: ScriptedTranspo
 async def test_an_empty_answer_is_one(transport: ScriptedTransport) -> None:
     response = await both(transport, answer())
     assert (response.text, response.finish_reason) == ("", "stop")
+
+
+@pytest.mark.row("S24")
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "computer_call", "id": "cu_1", "call_id": "call_1", "action": {}},
+        {"type": "mcp_approval_request", "id": "a_1", "name": "add", "arguments": "{}"},
+        {
+            "type": "message",
+            "id": "m_1",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_audio", "transcript": "Hi"}],
+        },
+    ],
+)
+async def test_an_answer_that_nobody_reads_is_no_empty_one(
+    transport: ScriptedTransport, item: dict[str, Any]
+) -> None:
+    response = await complete(transport, answer(reasoning(), item))
+    assert (response.text, response.finish_reason) == ("", "other")
+    assert item["type"] in str(response.message.provider_state)
+    response = await complete(transport, answer(item, message("Hi", id="m_2")))
+    assert (response.text, response.finish_reason) == ("Hi", "stop")
+
+
+@pytest.mark.row("S13")
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]},
+        {"type": "message", "role": "assistant", "content": [{"text": "Hi"}]},
+    ],
+)
+async def test_what_has_no_type_is_not_left_out(
+    transport: ScriptedTransport, item: dict[str, Any]
+) -> None:
+    with pytest.raises(ProtocolError, match="without a type"):
+        await complete(transport, answer(item))

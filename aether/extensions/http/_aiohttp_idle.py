@@ -38,7 +38,7 @@ class IdleLines:
 
     def put(self, line: Line) -> None:
         """Keep a line whose answer has come to its end, or close it if it is not to be kept."""
-        if not line.may_be_kept:
+        if not line.may_be_kept():
             line.close()
             return
         self._lines[line.server].append(line)

@@ -77,7 +77,6 @@ class Line(asyncio.Protocol):
         """Whether it is open, to a reader of a body."""
         return self.protocol.connected
 
-    @property
     def may_be_kept(self) -> bool:
         """Whether another request may follow, now that the answer has come to its end."""
         return self._may_stay and not self._transport.is_closing()
@@ -162,8 +161,9 @@ class Line(asyncio.Protocol):
             self.set_exception(HttpProcessingError())
             self._break(HttpProcessingError())
             return
+        head = self._head
         for message, content in messages:
-            if self._head is None or self._head.done():  # nobody asked for it, or waits for it
+            if head is None or head.done():  # nobody asked for it, or waits for it
                 self._transport.abort()
                 return
             switches = message.code == _SWITCHING_PROTOCOLS
@@ -171,7 +171,7 @@ class Line(asyncio.Protocol):
                 continue
             self._may_stay = not (message.should_close or switches or upgraded)
             self._content = content
-            self._head.set_result((message, content))
+            head.set_result((message, content))
 
     def pause_reading(self) -> None:
         """Called by a body of which there is enough to read."""

@@ -92,13 +92,12 @@ class Session:
         try:
             asked = line.ask(target.written(body))
             self.patience.begin(line, line, timeout.read)
-            try:
-                message, content = await asked
-            finally:
-                self.patience.end(line)
+            message, content = await asked
         except BaseException:
             line.close()
             raise
+        finally:
+            self.patience.end(line)
         return Answer(message, content, line, self._idle), line
 
     async def _ask_in_parts(
@@ -161,7 +160,7 @@ class Session:
                 raise aiohttp.ClientConnectionError("The connection was lost.")
             line = transport.get_protocol()
             if not isinstance(line, Line):  # it was made just now
-                if transport.is_closing():
+                if transport.is_closing() or protocol.should_close:  # also if the peer spoke first
                     connection.close()
                     raise aiohttp.ClientConnectionResetError("The connection was lost.")
                 line = Line(request.connection_key, connection, protocol, transport)

@@ -31,6 +31,7 @@ __all__ = [
     "check_request",
     "closed_meanwhile",
     "flatten",
+    "joined",
     "not_requestable",
     "proxy_for",
     "read_body",
@@ -106,12 +107,16 @@ def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     flat = dict(zip(map(str.lower, given), given.values(), strict=True))
     if len(flat) == len(pairs) and "".join(flat.values()).isascii():
         return flat
-    flat = {}
+    values: dict[str, list[str]] = {}
     for name, value in pairs:
-        lower = name.lower()
-        text = value if value.isascii() else _readable(value)
-        flat[lower] = f"{flat[lower]}, {text}" if lower in flat else text
-    return flat
+        values.setdefault(name.lower(), []).append(value)
+    return {name: joined(each) for name, each in values.items()}
+
+
+def joined(values: list[str]) -> str:
+    """The values of one header as one."""
+    text = ", ".join(values)
+    return text if text.isascii() else ", ".join(map(_readable, values))
 
 
 async def read_body(pieces: AsyncIterator[bytes], *, max_bytes: int, host: str) -> bytes:

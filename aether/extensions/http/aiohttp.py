@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from aether.errors import (
     ProviderConnectionError,
     RequestTimeoutError,
 )
-from aether.extensions.http._aiohttp_answer import Answer
+from aether.extensions.http._aiohttp_answer import Answer, Headers
 from aether.extensions.http._aiohttp_line import Line, at_least
 from aether.extensions.http._aiohttp_session import Session, Target, Turns
 from aether.extensions.http._decoding import decoded
@@ -30,7 +30,6 @@ from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
     check_max_connections,
     closed_meanwhile,
-    flatten,
     not_requestable,
     read_body,
     reason_of,
@@ -71,7 +70,8 @@ class AiohttpTransport:
         check_address: AddressCheck | None = None,
     ) -> HTTPResponse:
         exchange = _Exchange(self._sessions, method, url, headers, body, timeout, check_address)
-        async with exchange:
+        await exchange.begin()
+        try:
             content: bytes | None
             if exchange.status >= 400:
                 content = await read_error_body(exchange.chunks())
@@ -81,6 +81,10 @@ class AiohttpTransport:
             elif len(content) > max_bytes:
                 raise too_long(exchange.host, max_bytes)
             return HTTPResponse(exchange.status, exchange.headers, content)
+        finally:
+            exchange.end()
+            if check_address is not None:
+                await exchange.aclose()
 
     def stream(
         self,
@@ -125,33 +129,13 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         check_address: AddressCheck | None,
     ) -> None:
         self._sessions = sessions
-        self._request = method, url, headers, body, timeout
+        self._request = method, url, headers
+        self._body = body
+        self._timeout = timeout
         self._check_address = check_address
 
     async def __aenter__(self) -> Self:
-        failure: Exception | None = None
-        if self._check_address is None:
-            self._session = self._sessions.made() or await self._sessions.get()
-        else:
-            self._sessions.check_open()
-            self._session = Session(self._check_address)
-        try:
-            self._answer, self._line = await self._ask()
-        except Exception as error:  # noqa: BLE001 - raised below, as one of ours
-            failure = self._session.refusal or self._translate(error)
-        except BaseException:
-            await self._leave()
-            raise
-        if failure is not None:
-            await self._leave()
-            # Outside of `except`, so that no trace of aiohttp's error, which has the request's
-            # headers in it, hangs on to ours.
-            try:
-                raise failure
-            finally:
-                del failure  # which would hold this frame, and be held by it
-        self.status = self._answer.status
-        self.headers = flatten(self._answer.headers.items())
+        await self.begin()
         return self
 
     async def __aexit__(
@@ -160,15 +144,58 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._answer.connection is not None:  # it was not read, or the request not sent, whole
+        self.end()
+        await self.aclose()
+
+    async def begin(self) -> None:
+        """Send the request, until its answer has begun. If that fails, nothing is left to close."""
+        if self._check_address is None:
+            self._session = session = self._sessions.made() or await self._sessions.get()
+        else:
+            self._sessions.check_open()
+            self._session = session = Session(self._check_address)
+        try:
+            target = self._target(session)
+            self.host = target.host
+            if session.turns is None and self._timeout.total is None:
+                asked = session.ask(target, self._body, self._timeout)
+            else:
+                asked = self._ask_in_time(target, self._timeout)
+            self._answer, self._line = await asked
+        except Exception as error:  # noqa: BLE001 - raised below, as one of ours
+            failure = session.refusal or self._translate(error)
+        except BaseException:
+            await self._leave()
+            raise
+        else:
+            self.status = self._answer.status
+            self.headers = Headers(self._answer.headers)
+            return
+        await self._leave()
+        # Outside of `except`, so that no trace of aiohttp's error, which has the request's headers
+        # in it, hangs on to ours.
+        try:
+            raise failure
+        finally:
+            del failure  # which would hold this frame, and be held by it
+
+    def end(self) -> None:
+        """Let go of the answer: its connection is closed, if it was not read to its end."""
+        if self._answer.connection is not None:  # or the request was not sent whole
             self._line.abort()
             self._answer.close()
-        await self._leave()
+        if self._turns is not None:
+            self._turns.end()
+
+    async def aclose(self) -> None:
+        """Close what is of this request alone."""
+        if self._check_address is not None:
+            await self._session.aclose()
 
     def whole_body(self) -> bytes | None:
         """The body, if all of it has come, and as it is: most answers come so, with their head."""
         content = self._answer.content
-        coded = "content-encoding" in self.headers
+        coded = "content-encoding" in self._answer.headers
         if coded or not content.is_eof() or content.exception() is not None:
             return None
         return content.read_nowait()
@@ -198,7 +225,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         if self._until is not None and self._until <= asyncio.get_running_loop().time():
             raise TimeoutError  # which is met below in a wait alone: what has come takes none
         patience = self._session.patience
-        patience.begin(content, self._line, self._request[-1].read)
+        patience.begin(content, self._line, self._timeout.read)
         try:
             if self._until is None:
                 return await content.readany()
@@ -207,17 +234,13 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         finally:
             patience.end(content)
 
-    def _ask(self) -> Awaitable[tuple[Answer | aiohttp.ClientResponse, Line]]:
-        method, url, headers, body, timeout = self._request
-        session = self._session
-        target = session.target(method, url, tuple(headers.items()))
-        self.host = target.host
-        if session.turns is None and timeout.total is None:
-            return session.ask(target, body, timeout)
-        return self._ask_in_time(target, body, timeout)
+    def _target(self, session: Session) -> Target:
+        # Where an error comes from, no frame is to hold the headers, which others may print.
+        method, url, headers = self._request
+        return session.target(method, url, tuple(headers.items()))
 
     async def _ask_in_time(
-        self, target: Target, body: bytes | None, timeout: Timeout
+        self, target: Target, timeout: Timeout
     ) -> tuple[Answer | aiohttp.ClientResponse, Line]:
         session = self._session
         if session.turns is not None:
@@ -226,13 +249,13 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         if timeout.total is not None:
             self._until = asyncio.get_running_loop().time() + at_least(timeout.total)
         async with asyncio.timeout_at(self._until):
-            return await session.ask(target, body, timeout)
+            return await session.ask(target, self._body, timeout)
 
     async def _leave(self) -> None:
+        """As `end` and `aclose`, where no answer has begun."""
         if self._turns is not None:
             self._turns.end()
-        if self._check_address is not None:
-            await self._session.aclose()
+        await self.aclose()
 
     def _translate(self, error: Exception) -> AetherError:
         if isinstance(error, AetherError):

@@ -59,12 +59,12 @@ class Exchange:
         whole: LLMResponse | None = None
         for part in count(1):
             source = self._endpoint.source(model)
-            sent = self._render(request, model, asked if part == 1 else None, stream=False)
+            path, sent, headers = self._render(
+                request, model, asked if part == 1 else None, stream=False
+            )
             attempt = Attempt(request, source)
             try:
-                body = await self._endpoint.post(
-                    *sent, source=source, on_headers=_listener(request)
-                )
+                body = await self._endpoint.post(path, sent, headers, source, _listener(request))
                 attempt.accepted = True
                 if len(body) > LARGE_BYTES:
                     body = await _read(body, source)
@@ -75,9 +75,9 @@ class Exchange:
                 raise
             whole = response if whole is None else joined(whole, response)
             following = self._codec.follow_up(request, response)
-            if following is not None and not _may_go_on(request, part):
-                whole, following = _cut_off(whole), None
-            if following is None:
+            if following is None or not _may_go_on(request, part):
+                if following is not None:
+                    whole = _cut_off(whole)
                 return whole if shaping is None else shaping.response(whole)
             request = following
         raise AssertionError("the count of parts has no end")
@@ -192,7 +192,8 @@ class Exchange:
         """What is sent. Where the same was `asked` before, in the same call, it is what was sent
         then: the caller may have changed, meanwhile, what the request is made of.
         """
-        kept = None if asked is None or asked.context is None else asked.context.kept
+        context = None if asked is None else asked.context
+        kept = None if context is None else context.kept
         sent: _Sent
         if kept and (self, stream) in kept:
             same, sent = kept[self, stream]
@@ -241,7 +242,8 @@ async def _read(body: bytes, source: Source) -> bytes:
 
 def _listener(request: LLMRequest) -> Callable[[Mapping[str, str]], None] | None:
     """Who is told the headers of the request's answer."""
-    return None if request.context is None else request.context.on_headers
+    context = request.context
+    return None if context is None else context.on_headers
 
 
 def _shown(chunks: Batch, calls: int, shaping: AnswerTool | None) -> Batch:

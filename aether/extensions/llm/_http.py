@@ -88,14 +88,13 @@ class Endpoint:
 
     def source(self, model: str) -> Source:
         """What the errors of one call to `model` carry."""
-        return Source(self.provider, model, self._redact, host=self._state_host)
+        return Source(self.provider, model, self._redact, None, self._state_host)
 
     async def post(
         self,
         path: str,
         body: bytes,
         headers: Headers,
-        *,
         source: Source,
         on_headers: Callable[[Headers], None] | None = None,
     ) -> bytes:
@@ -103,7 +102,9 @@ class Endpoint:
 
         Sets the source's request id. `on_headers` is told those of the answer, whatever it is.
         """
-        transport = await self._open()
+        transport = self._transport
+        if transport is None:
+            transport = await self._open()
         try:
             answer = await transport.request(
                 "POST",
@@ -137,7 +138,9 @@ class Endpoint:
 
         Leaving early closes the connection at once. A transport's errors are signed.
         """
-        transport = await self._open()
+        transport = self._transport
+        if transport is None:
+            transport = await self._open()
         try:
             async with transport.stream(
                 "POST",
@@ -173,9 +176,7 @@ class Endpoint:
             await transport.aclose()
 
     async def _open(self) -> Transport:
-        transport = self._transport
-        if transport is not None:
-            return transport
+        """The transport, imported and made where there is none yet."""
         maker = self._make_transport
         if isinstance(maker, TransportMaker) and maker.name not in _imported:
             # Importing an HTTP library takes some tenths of a second, in which no task would go on.
@@ -294,7 +295,7 @@ def _maker(choice: object) -> Callable[[], Transport]:
 
 def _request_id(headers: Headers, source: Source) -> str | None:
     for name in _REQUEST_ID_HEADERS:
-        if value := headers.get(name):
+        if name in headers and (value := headers[name]):
             return source.redact(value)
     return None
 

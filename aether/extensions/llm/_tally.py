@@ -17,7 +17,7 @@ from aether.extensions.llm._worst_case import least_of, most_of
 from aether.llm.accounting import bound
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.pricing import PriceSource
-from aether.llm.usage import LedgerEntry, TokenUsage, add_known
+from aether.llm.usage import LedgerEntry, TokenUsage
 
 __all__ = ["Costs", "Tally"]
 
@@ -80,11 +80,10 @@ class Tally:
             answering = None if answer is None else entries[-1]
             for entry in entries:
                 self._add_entry(entry, request, answer if entry is answering else None)
-            start = len(self._unpriced) >= self._background_at and not self._in_background
-            if start:
-                self._in_background = True
-        if start:
-            threading.Thread(target=self._price_in_background, daemon=True).start()
+            if len(self._unpriced) < self._background_at or self._in_background:
+                return
+            self._in_background = True
+        threading.Thread(target=self._price_in_background, daemon=True).start()
 
     def entries(self) -> tuple[LedgerEntry, ...]:
         """The entries kept, oldest first."""
@@ -129,14 +128,15 @@ class Tally:
         model = entry.model or request.model or UNKNOWN_MODEL
         bound(entry, request)
         self._entries.append(entry)
-        if answer is not None or entry.state in ("exact", "estimated"):
+        state = entry.state
+        if answer is not None or state in ("exact", "estimated"):
             row = self._rows[model]
             row.requests += answer is not None
-            _add_tokens(row, entry if entry.state == "exact" else _reported(entry, answer))
-        if entry.state != "exact":
-            self.estimated += entry.state == "estimated"
-            self.unknown += entry.state == "unknown"
-        if entry.state != "not_billed":
+            _add_tokens(row, entry if state == "exact" else _reported(entry, answer))
+        if state != "exact":
+            self.estimated += state == "estimated"
+            self.unknown += state == "unknown"
+        if state != "not_billed":
             self._unpriced.append((model, entry))
 
     def _add_cost(self, model: str, cost: Decimal | None, doubt: Decimal | None) -> None:
@@ -175,11 +175,17 @@ def _reported(
 
 
 def _add_tokens(row: TokenUsage, source: LLMResponse | StreamChunk | LedgerEntry) -> None:
-    row.input_tokens = add_known(row.input_tokens, source.input_tokens)
-    row.output_tokens = add_known(row.output_tokens, source.output_tokens)
-    row.cache_read_tokens = add_known(row.cache_read_tokens, source.cache_read_tokens)
-    row.cache_write_tokens = add_known(row.cache_write_tokens, source.cache_write_tokens)
-    row.reasoning_tokens = add_known(row.reasoning_tokens, source.reasoning_tokens)
+    """Add the counts that are known: a sum is `None` until one is."""
+    if (count := source.input_tokens) is not None:
+        row.input_tokens = (row.input_tokens or 0) + count
+    if (count := source.output_tokens) is not None:
+        row.output_tokens = (row.output_tokens or 0) + count
+    if (count := source.cache_read_tokens) is not None:
+        row.cache_read_tokens = (row.cache_read_tokens or 0) + count
+    if (count := source.cache_write_tokens) is not None:
+        row.cache_write_tokens = (row.cache_write_tokens or 0) + count
+    if (count := source.reasoning_tokens) is not None:
+        row.reasoning_tokens = (row.reasoning_tokens or 0) + count
 
 
 def _priced(entry: LedgerEntry, table: PriceSource) -> tuple[Decimal | None, Decimal | None]:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from enum import Enum
 from typing import Literal
 
 from aether.errors import (
@@ -41,6 +40,7 @@ __all__ = ["CircuitBreakerProvider", "CircuitState"]
 _log = logging.getLogger("aether.llm")
 
 CircuitState = Literal["closed", "open", "half_open"]
+_Outcome = Literal["success", "failure", "neutral"]
 
 JITTER = 0.1
 """By up to this part a longer pause is shortened at random: clients must not return together."""
@@ -117,7 +117,7 @@ class CircuitBreakerProvider(ProviderWrapper):
 
     def state(self, model: str | None = None) -> CircuitState:
         """How the next call to `model` will find its circuit."""
-        return self._circuit(model).state()
+        return self._circuits[model or self.default_model].state()
 
     def settings(self) -> str:
         policy = self._policy
@@ -128,11 +128,11 @@ class CircuitBreakerProvider(ProviderWrapper):
 
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         request, context = with_context(request)
-        circuit = self._circuit(request.model)
+        circuit = self._circuits[request.model or self.default_model]
         admission = circuit.admit()
         outer, context.admission = context.admission, admission
         begun = None if context.deadline is None else self._time_given(context)
-        outcome = _Outcome.NEUTRAL
+        outcome: _Outcome = "neutral"
         try:
             response = await self.inner.complete(request)
             outcome = _judge_answer(response)
@@ -149,11 +149,11 @@ class CircuitBreakerProvider(ProviderWrapper):
 
     async def _batches(self, request: LLMRequest) -> AsyncGenerator[Batch, None]:
         request, context = with_context(request)
-        circuit = self._circuit(request.model)
+        circuit = self._circuits[request.model or self.default_model]
         admission = circuit.admit()
         outer, context.admission = context.admission, admission
         begun = None if context.deadline is None else self._time_given(context)
-        outcome = _Outcome.NEUTRAL
+        outcome: _Outcome = "neutral"
         last: StreamChunk | None = None
         try:
             async with open_batches(self.inner, request) as batches:
@@ -164,17 +164,14 @@ class CircuitBreakerProvider(ProviderWrapper):
             outcome = _judge(error, impatient=self._is_impatient(context, begun))
             raise
         except BaseException:  # cancelled or left: a success all the same if the answer was whole
-            if _judge_answer(last) is _Outcome.SUCCESS:
-                outcome = _Outcome.SUCCESS
+            if _judge_answer(last) == "success":
+                outcome = "success"
             raise
         else:
             outcome = _judge_answer(last)
         finally:
             context.admission = outer
             circuit.settle(admission, outcome)
-
-    def _circuit(self, model: str | None) -> _Circuit:
-        return self._circuits[model or self.default_model]
 
     def _is_impatient(self, context: CallContext, begun: float | None) -> bool:
         return begun is not None and self._time_given(context) - begun < PATIENCE
@@ -184,33 +181,27 @@ class CircuitBreakerProvider(ProviderWrapper):
         return self._clock() - context.waited
 
 
-class _Outcome(Enum):
-    SUCCESS = "success"
-    FAILURE = "failure"
-    NEUTRAL = "neutral"
-
-
 def _judge_answer(answer: object) -> _Outcome:
     """Of what a provider returned, or of its stream's last chunk: it may be anything."""
     whole = isinstance(answer, LLMResponse) or (isinstance(answer, StreamChunk) and answer.is_final)
-    return _Outcome.SUCCESS if whole else _Outcome.FAILURE
+    return "success" if whole else "failure"
 
 
 def _judge(raised: Exception, *, impatient: bool = False) -> _Outcome:
     error = translate(raised)
     if not isinstance(error, ProviderError) or isinstance(error, _NEUTRAL) or not error.attempts:
-        return _Outcome.NEUTRAL
+        return "neutral"
     cause = error.__cause__
     if isinstance(error, StreamInterruptedError) and isinstance(cause, _NEUTRAL):
-        return _Outcome.NEUTRAL
+        return "neutral"
     if isinstance(error, DeadlineExceededError) and (impatient or error.partial is not None):
-        return _Outcome.NEUTRAL
+        return "neutral"
     if type(error) is ProviderError and isinstance(cause, ValueError):
-        return _Outcome.NEUTRAL
+        return "neutral"
     status = error.status
     refused = status is not None and 400 <= status < 500 and not error.retryable
     timed_out = isinstance(error, RequestTimeoutError)  # also where the server says not to retry
-    return _Outcome.NEUTRAL if refused and not timed_out else _Outcome.FAILURE
+    return "neutral" if refused and not timed_out else "failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,15 +276,15 @@ class _Circuit:
     def settle(self, admission: _Admission, outcome: _Outcome) -> None:
         """Count the one outcome of an admitted call, unless its circuit has changed meanwhile."""
         if not admission.probe and (
-            (outcome is _Outcome.SUCCESS and not self._failures) or outcome is _Outcome.NEUTRAL
+            (outcome == "success" and not self._failures) or outcome == "neutral"
         ):
             return  # nothing would change: the common way takes no lock
         with self._lock:
             if admission is not self.current:
                 return
-            if outcome is _Outcome.FAILURE:
+            if outcome == "failure":
                 self._fail(admission)
-            elif outcome is _Outcome.SUCCESS:
+            elif outcome == "success":
                 self._succeed(admission)
             else:
                 self.current = None

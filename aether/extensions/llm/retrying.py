@@ -111,17 +111,22 @@ class RetryingProvider(ProviderWrapper):
     async def complete(self, request: LLMRequest, /) -> LLMResponse:
         call = self._begin(request)
         while True:
-            await self._start_attempt(call)
+            if call.delay is not None or call.pace.closed_until:
+                await self._wait(call)
+            self._start_attempt(call)
             try:
-                response = await call.deadline.wait_for(self.inner.complete, call.request)
-                check_response(response, call.request, provider=self._provider)
+                if call.deadline is NEVER:
+                    response = await self.inner.complete(call.request)
+                else:
+                    response = await call.deadline.wait_for(self.inner.complete, call.request)
+                check_response(response, call.request, self._provider)
             except BaseException as error:
                 self._record(call, error=error)
                 if not isinstance(error, Exception):
                     raise
                 self._plan_retry(call, error)
             else:
-                self._record(call, answer=response)
+                self._record(call, response)
                 call.pace.put_back(call.retries)
                 return call.told_of_attempts(response)
 
@@ -132,7 +137,9 @@ class RetryingProvider(ProviderWrapper):
         call = self._begin(request)
         shown = 0  # chunks without content that the caller has got: he gets none of them twice
         while True:
-            await self._start_attempt(call)
+            if call.delay is not None or call.pace.closed_until:
+                await self._wait(call)
+            self._start_attempt(call)
             last: StreamChunk | None = None
             begun = False
             repeated = shown
@@ -186,30 +193,32 @@ class RetryingProvider(ProviderWrapper):
         deadline = NEVER if at is None else Deadline(at, self._clock, self._timeout)
         return _Call(request, context, pace, deadline)
 
-    async def _start_attempt(self, call: _Call) -> None:
-        """Wait for what is to be waited for, and ask the breaker whether it still agrees."""
-        admission = call.context.admission
+    def _start_attempt(self, call: _Call) -> None:
+        """Ask whether the deadline has come, and the breaker whether it still agrees."""
+        context = call.context
         try:
-            if call.delay is not None or call.pace.closed_until:
-                began = self._clock()
-                try:
-                    await self._wait(call)
-                finally:
-                    call.context.waited += self._clock() - began
             call.deadline.check()
-            if admission is not None:
-                admission.check()
+            if context.admission is not None:
+                context.admission.check()
         except BaseException as error:
-            if call.attempts:
-                call.pace.give_back()
-            if isinstance(error, AetherError):
-                call.final(error)
+            call.not_tried(error)
             raise
         call.attempts += 1
-        call.entries = len(call.context.entries)
+        call.entries = len(context.entries)
         call.started = self._clock()
 
     async def _wait(self, call: _Call) -> None:
+        """Wait for what is to be waited for before the next attempt."""
+        began = self._clock()
+        try:
+            await self._wait_for_turn(call)
+        except BaseException as error:
+            call.not_tried(error)
+            raise
+        finally:
+            call.context.waited += self._clock() - began
+
+    async def _wait_for_turn(self, call: _Call) -> None:
         pace = call.pace
         patience = self._retry_after_cap
         if call.delay is not None:
@@ -317,8 +326,8 @@ class RetryingProvider(ProviderWrapper):
     def _record(
         self,
         call: _Call,
-        *,
         answer: LLMResponse | StreamChunk | None = None,
+        *,
         error: BaseException | None = None,
         characters: int = 0,
     ) -> None:
@@ -364,6 +373,13 @@ class _Call:
         if self.failures:
             _note(error, f"Attempts before this failed with: {', '.join(self.failures)}.")
         return error
+
+    def not_tried(self, error: BaseException) -> None:
+        """This error has come before the attempt that was to be made."""
+        if self.attempts:
+            self.pace.give_back()
+        if isinstance(error, AetherError):
+            self.final(error)
 
     def told_of_attempts(self, response: LLMResponse) -> LLMResponse:
         """The response that the caller gets. Its own attempt may have no entry yet."""

@@ -102,7 +102,8 @@ ROWS: list[Row] = [
         "S17",
         "Two reasons, or several answers in one",
         "The first reason counts, but for Gemini, where the last does, if it is no bare STOP. Of "
-        "several answers the first counts.",
+        "several answers the first counts; calls in another one of the same index are a "
+        "`ProtocolError`.",
     ),
     Row(
         "S18",
@@ -142,7 +143,7 @@ ROWS: list[Row] = [
         "S24",
         "An empty answer, a refusal, a content filter",
         "An empty text is an answer only with its reason. A refusal has the finish reason "
-        "`content_filter`.",
+        "`content_filter`, and an answer in parts of kinds that are not read has `other`.",
     ),
     Row(
         "S25",

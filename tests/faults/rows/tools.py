@@ -45,9 +45,9 @@ ROWS: list[Row] = [
     Row(
         "T7",
         "Arguments are no JSON, not finite, nested beyond 64, very large, or have a name twice",
-        "The call is not run, the turn counts, and the model gets an error that quotes what it "
-        "sent. Very large is more than 2 MiB, or more than 65,536 commas and brackets. Of a name "
-        "that comes twice in arguments that are no text but an object, the last value counts.",
+        "The call is not run, and the model gets an error that quotes what it sent. Very large is "
+        "over 2 MiB, or 65,536 commas and brackets; where an object comes and no text, of a name "
+        "that is in it twice the last value counts.",
     ),
     Row(
         "T8",
@@ -83,7 +83,7 @@ ROWS: list[Row] = [
         "Calls that share an id, none though the model says that it calls, a thousand in a turn",
         "There is one result for each call, in the order of the calls. More than 128 are a "
         "`ToolLoopError`; neither a call nor a text is a `ProtocolError`, as is a call that a "
-        "provider has begun and does not list.",
+        "provider has begun and does not list, or gives in a wrong place.",
     ),
     Row(
         "T14",

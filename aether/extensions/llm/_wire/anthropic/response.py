@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from aether.errors import ProtocolError
-from aether.extensions.llm._wire.anthropic.state import state_of
+from aether.extensions.llm._wire.anthropic.state import OWN_TYPES, state_of
 from aether.extensions.llm._wire.anthropic.usage import parse_usage
 from aether.extensions.llm._wire.errors import Source, reported_error
 from aether.extensions.llm._wire.host_state import kept_state
@@ -59,6 +59,8 @@ class Answer(NamedTuple):
         reason = FINISH_REASONS.get(self.finish_reason or "", "other")
         calls = self._calls(cut=not whole or reason in _CUTTING)
         text = self._joined("text", "text")
+        if reason == "stop" and not text and any(map(_is_unread, self.content)):
+            reason = "other"
         state = state_of(self._content_with(calls), self.container) if whole else {}
         return LLMResponse(
             text=text,
@@ -168,6 +170,11 @@ def checked_block(block: Any, source: Source) -> Block:
         expect(checked.get("name"), str, "tool name", source)
         expect(checked.get("input"), dict, "tool input", source)
     return checked
+
+
+def _is_unread(block: Block) -> bool:
+    """Whether nothing is read of its kind: what the server's tools have done, or what is new."""
+    return block["type"] not in OWN_TYPES
 
 
 def container_id(value: dict[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from aether.llm.messages import Message, ToolCall
 
 __all__ = [
+    "OWN_TYPES",
     "PROVIDER",
     "THINKING_TYPES",
     "Echo",
@@ -30,7 +31,7 @@ PROVIDER = "anthropic"
 THINKING_TYPES = ("thinking", "redacted_thinking")
 
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
-_OWN_TYPES = ("text", "tool_use", *THINKING_TYPES)
+OWN_TYPES = ("text", "tool_use", *THINKING_TYPES)
 
 Block = dict[str, Any]
 
@@ -117,7 +118,7 @@ def _content(message: Message) -> list[Block] | None:
 
 def _is_open(content: Sequence[Block]) -> bool:
     """Whether the blocks end in the middle of a server-side tool's work."""
-    return content[-1]["type"] not in _OWN_TYPES
+    return content[-1]["type"] not in OWN_TYPES
 
 
 def _beyond(content: Sequence[Block], message: Message) -> tuple[str, list[ToolCall]] | None:

@@ -318,6 +318,11 @@ class MessagesAssembly:
     def _write_arguments(self, block: _Block, piece: str) -> Sequence[StreamChunk]:
         if not piece:
             return ()
+        if block.kind in ("text", "thinking"):  # which call's they are, nobody can tell
+            raise self._source.error(
+                ProtocolError,
+                f"{self._source.provider} gave arguments of a call in a block of {block.kind}.",
+            )
         block.arguments.append(piece)
         if block.call is None:
             return ()

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from aether.extensions.llm._wire.reading import Tokens, count, counted, inner, unless_less
+from aether.extensions.llm._wire.reading import (
+    Tokens,
+    count,
+    count_of_some,
+    counted,
+    inner,
+    unless_less,
+)
 from aether.llm.usage import add_known
 
 __all__ = ["parse_usage"]
@@ -27,9 +34,9 @@ def parse_usage(usage: Any, *, written: bool) -> Tokens:
     for iteration in iterations if isinstance(iterations, list) else ():
         if isinstance(iteration, dict) and iteration.get("type") == "compaction":
             tokens = _sum(tokens, _counts(iteration))
-    tokens["input_tokens"] = tokens["input_tokens"] or None  # there is some: it was not counted
+    tokens["input_tokens"] = count_of_some(tokens.get("input_tokens"))
     if written:
-        tokens["output_tokens"] = tokens["output_tokens"] or None
+        tokens["output_tokens"] = count_of_some(tokens.get("output_tokens"))
     return tokens
 
 

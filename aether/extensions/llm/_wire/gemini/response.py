@@ -280,6 +280,12 @@ class Answer:
         reason = FINISH_REASONS.get(self.finish or "", "other")
         if self.calls and reason in ("stop", "other"):
             return "tool_calls"
+        if (
+            reason == "stop"
+            and not (self.text or self._media)
+            and any(map(_is_unread, self._kept.all()))
+        ):
+            return "other"
         return reason
 
     def _message(self, text: str) -> Message:
@@ -313,6 +319,11 @@ class Answer:
             if media is not None:
                 parts.append(media)
         return parts
+
+
+def _is_unread(part: dict[str, Any]) -> bool:
+    """Whether nothing is read of its kind: what the server's tools have done, or what is new."""
+    return not part.get("thought") and not part.keys() <= _BESIDE_DATA
 
 
 def _only_text(chunk: dict[str, Any]) -> str | None:

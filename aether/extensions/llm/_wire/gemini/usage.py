@@ -71,7 +71,8 @@ def _details(usage: dict[str, Any]) -> dict[str, int]:
             modality = _MODALITIES.get(str(each.get("modality"))) if type(each) is dict else None
             tokens = None if modality is None else count(each.get("tokenCount"))
             if tokens:
-                found[name.format(modality)] = tokens
+                part = name.format(modality)
+                found[part] = found.get(part, 0) + tokens
     if usage.get("cacheTokensDetails"):
         for modality in _MODALITIES.values():
             if f"input_{modality}_tokens" in found:

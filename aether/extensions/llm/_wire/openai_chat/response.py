@@ -19,7 +19,7 @@ from aether.extensions.llm._wire.openai_chat.fragments import is_more_than_text
 from aether.extensions.llm._wire.openai_chat.messages import CALL_STATE, CONTENT
 from aether.extensions.llm._wire.openai_chat.output_media import Sound, read_images
 from aether.extensions.llm._wire.openai_chat.usage import find_usage, parse_usage
-from aether.extensions.llm._wire.reading import decode, expect, expect_list, listed
+from aether.extensions.llm._wire.reading import decode, expect, expect_list, inner, listed
 from aether.extensions.llm._wire.thinking import split_thinking
 from aether.llm.content import ContentPart, TextPart
 from aether.llm.data import made_of
@@ -39,10 +39,12 @@ __all__ = [
     "REASONING_FIELDS",
     "Answer",
     "WireCall",
+    "first_choice",
     "parse_response",
     "read_content",
     "read_model",
     "read_reasoning",
+    "refusal_in",
 ]
 
 FINISH_REASONS: dict[str, FinishReason] = {
@@ -57,12 +59,23 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "function_call_filter": "error",  # Gemini's: a call that cannot be read
     "insufficient_system_resource": "error",  # DeepSeek's
     "abort": "error",  # vLLM's and SGLang's
+    # Of gateways that leave Anthropic's and Gemini's words as they are:
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+    "safety": "content_filter",
+    "malformed_function_call": "error",
 }
 """Of Gemini's compatible server, more follows behind a colon."""
 REASONING_FIELDS = ("reasoning_content", "reasoning")
 """The second is what newer servers call it; some give both, with the same text."""
 _DETAILS = "reasoning_details"
 _REASONING = frozenset((*REASONING_FIELDS, _DETAILS))
+
+_CALL_PARTS = ("tool_use", "tool_call", "function_call")
+_READ = ("text", "thinking", "summary", "refusal")
 
 OLD_CALL = "function_call"
 """Where there was one call at most, without an id, before there were `tool_calls`."""
@@ -91,14 +104,18 @@ class Answer(NamedTuple):
     refused: bool = False
     media: Sequence[ContentPart] = ()
     """Sound, with what it says as text, and images."""
+    parts: Sequence[Any] = ()
+    """Of content that came as a list, all of it."""
 
     def to_response(self, source: Source, *, whole: bool = True) -> LLMResponse:
         """The response. One that is not `whole` was cut: its last words may be missing."""
         finish = _neutral(self.finish_reason or "") if whole else None
         if self.calls and finish in ("stop", "other"):
             finish = "tool_calls"
-        elif self.refused and finish == "stop":
+        elif finish == "stop" and (self.refused or refusal_in(self.parts)):
             finish = "content_filter"
+        elif finish == "stop" and not (self.text or self.media) and _is_unread(self.parts):
+            finish = "other"
         calls: list[ToolCall] = []
         if self.calls:
             cut = not whole or finish in ("length", "content_filter", "error")
@@ -126,7 +143,13 @@ class Answer(NamedTuple):
         )
 
     def check(self, source: Source) -> None:
-        """Raise `ProtocolError` for an answer that would pass for one but says nothing."""
+        """Raise `ProtocolError` for an answer that would pass for one but says nothing, or has its
+        calls where the protocol has none.
+        """
+        if not self.calls and any(map(_is_call, self.parts)):
+            raise source.error(
+                ProtocolError, f"{source.provider} gave a tool call as a part of its content."
+            )
         if self.text or self.calls or self.media:
             return
         if self.finish_reason is None:
@@ -149,10 +172,9 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
     value = decode(body, source)
     if value.get("error") or value.get("object") == "error":
         raise reported_error(value, source=source)
-    for choice in listed(value, "choices", source):
-        if isinstance(choice, dict) and choice.get("index") in (0, None):
-            break
-    else:
+    choices = [each for each in listed(value, "choices", source) if isinstance(each, dict)]
+    choice = first_choice(choices, source)
+    if choice is None:
         raise source.error(ProtocolError, f"{source.provider} answered without a choice.")
     if choice.get("error"):
         raise reported_error(choice, source=source)
@@ -175,7 +197,8 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
         state[CONTENT] = content
     if vendor.think_tags and not reasoning:
         reasoning, text = split_thinking(text)
-    refusal = message.get("refusal")
+    parts = content if isinstance(content, list) else ()
+    refusal = message.get("refusal") or (CONTENT not in state and refusal_in(parts))
     if refusal:
         state["refusal"] = refusal
     media = _media(message, source) if "audio" in message or "images" in message else ()
@@ -190,6 +213,7 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
         state=state,
         refused=bool(refusal),
         media=media,
+        parts=parts,
     )
     try:
         answer.check(source)
@@ -197,6 +221,24 @@ def parse_response(body: bytes, *, source: Source, vendor: Vendor) -> LLMRespons
         error.partial = answer.to_response(source)
         raise
     return answer.to_response(source)
+
+
+def first_choice(choices: Sequence[dict[str, Any]], source: Source) -> dict[str, Any] | None:
+    """The answer: the other choices are alternatives, which nobody asked for. But calls in another
+    one with the same index, or none, are of the same answer, and would be lost.
+    """
+    first: dict[str, Any] | None = None
+    for choice in choices:
+        if choice.get("index"):
+            continue
+        if first is None:
+            first = choice
+        elif inner(choice, "message").get("tool_calls") or inner(choice, "delta").get("tool_calls"):
+            raise source.error(
+                ProtocolError,
+                f"{source.provider} gave the tool calls of its answer in a choice of their own.",
+            )
+    return first
 
 
 def read_content(content: object, source: Source) -> tuple[str, str]:
@@ -217,10 +259,18 @@ def read_content(content: object, source: Source) -> tuple[str, str]:
         said = part.get("text")
         if isinstance(said, str):
             text.append(said)
+        elif part.get("type") in ("text", "output_text"):
+            expect(said, str, "text of a content part", source)
         thinking = part.get("thinking") or part.get("summary")
         if thinking:
             thought.append(read_content(thinking, source)[0])
     return "".join(text), "".join(thought)
+
+
+def refusal_in(parts: Sequence[Any]) -> str:
+    """What parts of content say of why there is no answer."""
+    said = (part.get("refusal") for part in parts if isinstance(part, dict))
+    return "".join(each for each in said if isinstance(each, str))
 
 
 def read_reasoning(fields: dict[str, Any]) -> tuple[str, str]:
@@ -241,8 +291,20 @@ def read_model(value: dict[str, Any]) -> str | None:
     return model if isinstance(model, str) and model else None
 
 
+def _is_call(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in _CALL_PARTS
+
+
+def _is_unread(parts: Sequence[Any]) -> bool:
+    """Whether one of the parts is of a kind of which nothing is read."""
+    return any(
+        isinstance(part, dict) and part.get("type") != "text" and not part.keys() & set(_READ)
+        for part in parts
+    )
+
+
 def _neutral(reason: str) -> FinishReason:
-    return FINISH_REASONS.get(reason.partition(":")[0], "other")
+    return FINISH_REASONS.get(reason.partition(":")[0].lower(), "other")
 
 
 def _media(message: dict[str, Any], source: Source) -> list[ContentPart]:

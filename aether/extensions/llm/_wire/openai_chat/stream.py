@@ -28,9 +28,11 @@ from aether.extensions.llm._wire.openai_chat.response import (
     REASONING_FIELDS,
     Answer,
     WireCall,
+    first_choice,
     read_content,
     read_model,
     read_reasoning,
+    refusal_in,
 )
 from aether.extensions.llm._wire.openai_chat.usage import find_usage
 from aether.extensions.llm._wire.reading import check_number, expect, expect_list, listed
@@ -239,11 +241,12 @@ class ChatAssembly:
         choices = chunk.get("choices")
         if not choices:
             return ()
-        for choice in expect_list(choices, "choices", source):
-            choice = expect(choice, dict, "choice", source)  # noqa: PLW2901 - checked, not changed
-            if not choice.get("index"):  # the others are alternatives, which nobody asked for
-                return self._add_choice(choice)
-        return ()
+        given = [
+            expect(choice, dict, "choice", source)
+            for choice in expect_list(choices, "choices", source)
+        ]
+        choice = first_choice(given, source)
+        return () if choice is None else self._add_choice(choice)
 
     def _add_choice(self, choice: dict[str, Any]) -> Sequence[StreamChunk]:
         if choice.get("error"):
@@ -255,16 +258,23 @@ class ChatAssembly:
         chunks: Sequence[StreamChunk] = ()
         if delta:
             chunks = self._add_delta(expect(delta, dict, "delta", self._source))
-        elif not self.has_content and (choice.get("message") or choice.get("text")):
+        if "message" in choice or "text" in choice:
+            self._check_beside(choice, ends=bool(reason) or not delta)
+        if reason and self._finish is None:
+            self._finish = reason
+            chunks = [*chunks, *self._release()]
+        return chunks
+
+    def _check_beside(self, choice: dict[str, Any], *, ends: bool) -> None:
+        """Some tell the whole so far beside each delta. It must not have what the deltas lack."""
+        whole = choice.get("message")
+        calls = isinstance(whole, dict) and whole.get("tool_calls") and not self._calls
+        if ends and (calls or (not self.has_content and (whole or choice.get("text")))):
             raise self._source.error(
                 ProtocolError,
                 f"{self._source.provider} gave a whole message in a stream, where the protocol has "
                 "deltas. Use complete() or ask() with it.",
             )
-        if reason and self._finish is None:
-            self._finish = reason
-            chunks = [*chunks, *self._release()]
-        return chunks
 
     def _add_delta(self, delta: dict[str, Any]) -> Sequence[StreamChunk]:
         if self._finish is not None:
@@ -417,8 +427,9 @@ class ChatAssembly:
                 state["reasoning_details"] = join_details(self._details)
             if is_more_than_text(self._parts):
                 state[CONTENT] = join_parts(self._parts)
-        if self._refusal:
-            state["refusal"] = "".join(self._refusal)
+        refusal = "".join(self._refusal) or (CONTENT not in state and refusal_in(self._parts))
+        if refusal:
+            state["refusal"] = refusal
         return Answer(
             text="".join(self._text),
             reasoning=reasoning,
@@ -430,6 +441,7 @@ class ChatAssembly:
             usage=self._usage,
             model=self._model,
             state=state,
-            refused=bool(self._refusal),
+            refused=bool(refusal),
             media=[*self._sound.parts(self._source, whole=whole), *self._images],
+            parts=self._parts,
         )

@@ -28,6 +28,7 @@ __all__ = [
     "calls_in",
     "checked",
     "has_calls",
+    "has_unread",
     "images_in",
     "is_commentary",
     "is_cut",
@@ -82,9 +83,15 @@ def begun(value: Any, source: Source) -> Item:
 def checked(value: Any, source: Source) -> Item:
     """The same of an item that is whole. A call gets an id of its own if it came without one."""
     item = begun(value, source)
-    kind = item.get("type") or ""
+    kind = item.get("type")
+    if not kind:
+        raise source.error(ProtocolError, f"{source.provider} gave an output item without a type.")
     if kind == "message" and not isinstance(item.get("content"), str):
         _check_parts(item, "content", source)
+        if any(part and not part.get("type") for part in item.get("content") or ()):
+            raise source.error(
+                ProtocolError, f"{source.provider} gave a content part without a type."
+            )
     elif kind == "reasoning":
         _check_parts(item, "summary", source)
         _check_parts(item, "content", source)
@@ -139,6 +146,20 @@ def reasoning_in(items: Iterable[Item]) -> str:
 def refused(items: Iterable[Item]) -> bool:
     """Whether the model refused to answer."""
     return any(piece.kind == "refusal" for item in items for piece in pieces(item))
+
+
+def has_unread(items: Iterable[Item]) -> bool:
+    """Whether one of them says something of a kind that is not read: it asks for what only the
+    caller can do, or has what the server's tools have done.
+    """
+    for item in items:
+        parts = item.get("content") if item.get("type") == "message" else ()
+        unread = isinstance(parts, list) and any(
+            part and str(part.get("type")) not in _PART_TEXTS for part in parts
+        )
+        if unread or item.get("type") not in ("message", "reasoning", *CALL_ARGUMENTS):
+            return True
+    return False
 
 
 def is_cut(items: Iterable[Item]) -> bool:

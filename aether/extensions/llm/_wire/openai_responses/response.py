@@ -17,6 +17,7 @@ from aether.extensions.llm._wire.openai_responses.items import (
     calls_in,
     checked,
     has_calls,
+    has_unread,
     images_in,
     is_cut,
     is_plain,
@@ -60,7 +61,9 @@ class Answer(NamedTuple):
         finish = None if self.finish is None else FINISH_REASONS.get(self.finish, "other")
         calls = calls_in(self.items, source, cut=self.finish not in ("completed", ""))
         if finish in ("stop", "other") and calls:
-            finish = "tool_calls"
+            # Calls of an answer that was cut are not run, whatever has cut it.
+            incomplete = (self.finish or "").startswith("incomplete")
+            finish = "length" if incomplete else "tool_calls"
         elif finish == "stop" and not plain and refused(self.items):
             finish = "content_filter"
         elif finish == "stop" and is_cut(self.items):
@@ -71,6 +74,8 @@ class Answer(NamedTuple):
             images = list(images_in(self.items))
             if images:
                 content = [*([TextPart(text=self.text)] if self.text else []), *images]
+            elif finish == "stop" and not self.text and has_unread(self.items):
+                finish = "other"
             state = kept_state({OUTPUT: list(self.items)}, source)
         return LLMResponse(
             text=self.text,
