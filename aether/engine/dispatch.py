@@ -46,12 +46,9 @@ async def dispatch_calls(
         )
     if response.finish_reason in _CUT:
         return [_cut_off(call, *_CUT[response.finish_reason]) for call in calls]
-    if len(calls) == 1 or run.runs_in_parallel():
+    if len(calls) > 1 and run.runs_in_parallel():
         return await _gather(calls, response, run, turn)
-    results: list[ToolResult] = []
-    for call in calls:
-        results += await _gather([call], response, run, turn)
-    return results
+    return [await _step(call, response, run, turn) for call in calls]
 
 
 def tell_apart(response: LLMResponse) -> LLMResponse:
@@ -82,20 +79,22 @@ def tell_apart(response: LLMResponse) -> LLMResponse:
     )
 
 
+async def _step(call: ToolCall, response: LLMResponse, run: RunContext, turn: int) -> ToolResult:
+    """The step of a call that runs by itself."""
+    if run.middleware or run.tells_of_tools():
+        return (await _gather([call], response, run, turn))[0]
+    return await tool_step(
+        run,
+        turn=turn,
+        call=partial(_invocation, call, response, run),
+        dispatch=partial(_dispatch_alone, call, run, response.message.untrusted),
+    )
+
+
 async def _gather(
     calls: Sequence[ToolCall], response: LLMResponse, run: RunContext, turn: int
 ) -> list[ToolResult]:
     untrusted = response.message.untrusted
-    if len(calls) == 1 and not (run.middleware or run.tells_of_tools()):
-        call = calls[0]
-        return [
-            await tool_step(
-                run,
-                turn=turn,
-                call=partial(_invocation, call, response, run),
-                dispatch=partial(_dispatch_alone, call, run, untrusted),
-            )
-        ]
     invocations = [_invocation(call, response, run) for call in calls]
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(_step_in_task(call, run, turn, untrusted)) for call in invocations]

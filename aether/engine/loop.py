@@ -34,10 +34,10 @@ async def run_loop(
     while True:
         response = await model_step(provider, request, run, turn=progress.turn)
         if response.tool_calls:
-            from aether.engine.dispatch import dispatch_calls, tell_apart
+            import aether.engine.dispatch as tool_calls  # a `from` looks for a submodule each time
 
-            response = tell_apart(response)
-            results = await dispatch_calls(
+            response = tool_calls.tell_apart(response)
+            results = await tool_calls.dispatch_calls(
                 response, run, turn=progress.turn, messages=request.messages
             )
             request = progress.after_tools(request, response, results)

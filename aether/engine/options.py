@@ -16,7 +16,7 @@ from aether import config
 from aether.engine.context import RunContext
 from aether.errors import InputError
 from aether.llm.budget import checked_budget
-from aether.llm.data import problems_in
+from aether.llm.data import made_of, problems_in
 from aether.llm.deadline import deadline_after
 from aether.llm.messages import LLMRequest, Message, ReasoningEffort
 from aether.registry import Registry
@@ -67,6 +67,7 @@ class CallOptions(TypedDict, total=False):
 _LIMITS = frozenset({"budget", "cache", "max_tool_iterations", "output_retries", "parallel_tools"})
 _RUN_OPTIONS = _LIMITS | {"timeout", "tool_choice", "tools"}
 _REQUEST_OPTIONS = frozenset(CallOptions.__annotations__) - _RUN_OPTIONS - {"model", "temperature"}
+_CHECKED_LATE = frozenset({"model", "temperature"})
 _KNOWN = frozenset(CallOptions.__annotations__) | {"output"}
 
 
@@ -99,20 +100,24 @@ def build_request(
 ) -> LLMRequest:
     """The first request of a run. Values of a wrong type or range raise `InputError`."""
     fields: dict[str, Any] = _fields(options, run) if options else {}
+    is_known = not fields and _CHECKED_LATE.isdisjoint(options) and type(model) is str
     temperature = options.get("temperature")
     if temperature is None:
         temperature = config.temperature_override()
     if temperature is None:
         temperature = config.DEFAULT_TEMPERATURE
         fields["temperature_is_default"] = True
+    fields |= {
+        "messages": messages,
+        "model": model,
+        "temperature": temperature,
+        "tools": tuple(run.tools.values()),
+        "context": run.new_call(),
+    }
+    if is_known:
+        return made_of(LLMRequest, extra_body={}, extra_headers={}, **fields)
     try:
-        return LLMRequest(
-            messages=messages,
-            model=model,
-            temperature=temperature,
-            context=run.new_call(),
-            **fields,
-        )
+        return LLMRequest(**fields)
     except InputError as error:
         if not isinstance(error.__cause__, ValidationError):
             raise
@@ -121,7 +126,7 @@ def build_request(
 
 
 def _fields(options: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
-    """What the options say of the request, but for its temperature."""
+    """What the options say of the request, but for its temperature and tools."""
     if not _KNOWN.issuperset(options):
         unknown = options.keys() - _KNOWN
         raise TypeError(
@@ -145,8 +150,6 @@ def _fields(options: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
     if choice is not None:
         _check_choice(choice, run.tools)
         fields["tool_choice"] = choice
-    if run.tools:
-        fields["tools"] = tuple(run.tools.values())
     return fields
 
 
@@ -155,13 +158,13 @@ def set_options(run: RunContext, options: Mapping[str, Any], registry: Registry)
     if not _LIMITS.isdisjoint(options):
         _set_limits(run, options)
     if options.get("tools"):
-        from aether.tools.registry import resolve_tools
+        import aether.tools.registry as known_tools  # a `from` looks for a submodule each time
 
-        run.tools = resolve_tools(options["tools"], registry=registry)
+        run.tools = known_tools.resolve_tools(options["tools"], registry=registry)
     if options.get("output") is not None:
-        from aether.engine.output import output_type
+        import aether.engine.output as outputs
 
-        run.output = output_type(options["output"])
+        run.output = outputs.output_type(options["output"])
     deadline = deadline_after(options.get("timeout"))
     if deadline is not None:
         run.end_by(deadline)

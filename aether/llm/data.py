@@ -6,7 +6,7 @@ in no message: it may be a secret, or an image.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import VERSION, BaseModel, ConfigDict, ValidationError
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ["Data", "problems_in"]
+__all__ = ["Data", "made_of", "problems_in"]
 
 # Building the models is an eighth of `import aether`. Before pydantic 2.14 it has to be done there:
 # threads that built a model at once could break it, and an unbuilt part could not be serialised.
 _BUILT_AT_FIRST_USE = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
+
+D = TypeVar("D", bound="Data")
 
 MOST_PROBLEMS = 5
 _LONGEST_PLACE = 120  # characters: the keys of a dict are anybody's
@@ -57,11 +59,15 @@ class Data(BaseModel):
 
     _leading: ClassVar[tuple[str, ...]] = ()
     """The fields that may be given by position, in their order."""
+    _left_out: ClassVar[dict[str, Any]] = {}
+    """All fields, in their order, with their defaults, if these are not made anew each time."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls._leading = tuple(n for n, f in cls.model_fields.items() if f.kw_only is False)
+        fields = cls.model_fields
+        cls._leading = tuple(n for n, f in fields.items() if f.kw_only is False)
+        cls._left_out = {n: f.default for n, f in fields.items()}
 
     if not TYPE_CHECKING:  # checkers read the signature off the fields that have kw_only=False
 
@@ -92,13 +98,24 @@ class Data(BaseModel):
         return self._changed(update or {})
 
     def _changed(self, changes: Mapping[str, Any]) -> Self:
-        copied = object.__new__(type(self))
-        object.__setattr__(copied, "__dict__", {**self.__dict__, **changes})
         fields_set = self.__pydantic_fields_set__.union(changes)
-        object.__setattr__(copied, "__pydantic_fields_set__", fields_set)
-        object.__setattr__(copied, "__pydantic_extra__", None)
-        object.__setattr__(copied, "__pydantic_private__", None)
-        return copied
+        return _made(type(self), {**self.__dict__, **changes}, fields_set)
+
+
+def made_of(cls: type[D], /, **values: Any) -> D:
+    """One of values that are known to fit: to check them takes longer than all else. All that must
+    be given, or are made anew each time, are given.
+    """
+    return _made(cls, {**cls._left_out, **values}, set(values))
+
+
+def _made(cls: type[D], fields: dict[str, Any], fields_set: set[str]) -> D:
+    made = object.__new__(cls)
+    object.__setattr__(made, "__dict__", fields)
+    object.__setattr__(made, "__pydantic_fields_set__", fields_set)
+    object.__setattr__(made, "__pydantic_extra__", None)
+    object.__setattr__(made, "__pydantic_private__", None)
+    return made
 
 
 def _name(args: tuple[Any, ...], data: dict[str, Any], cls: type[Data]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from aether.errors import UnknownNameError
+from aether.llm.data import made_of
 from aether.llm.messages import ToolCall, is_too_large
 from aether.llm.scope import current_scope
 from aether.registry import Registry
@@ -275,8 +276,13 @@ def _is_cancelled() -> bool:
 
 
 def _success(call: ToolCall, content: str, *, value: object, untrusted: bool) -> ToolResult:
-    return ToolResult(
-        tool_call_id=call.id, name=call.name, content=content, untrusted=untrusted, value=value
+    return made_of(
+        ToolResult,
+        tool_call_id=call.id,
+        name=call.name,
+        content=content,
+        untrusted=untrusted,
+        value=value,
     )
 
 

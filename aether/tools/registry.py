@@ -6,8 +6,8 @@ It must not know how a schema is made, nor how a tool is run.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
 from typing import Any, TypeVar, overload
 from weakref import WeakKeyDictionary
 
@@ -175,6 +175,6 @@ def _remember(function: Callable[..., Any], tool: Tool) -> None:
 
 
 def _place(function: Callable[..., Any]) -> tuple[WeakKeyDictionary[Any, _Blueprint], Any]:
-    if inspect.ismethod(function):
+    if isinstance(function, MethodType):
         return _of_methods, function.__func__
     return _of_functions, function

@@ -681,6 +681,8 @@ def test_a_wrong_shape_is_an_answer_or_an_error_of_ours(data: st.DataObject) -> 
     except AetherError:
         response = made.partial()
     assert response.text == "".join(chunk.text for chunk in chunks)
+    fits = LLMResponse.model_validate(response.model_dump(), strict=True)
+    assert repr(fits) == repr(response)  # NaN may be in it, which equals nothing
 
 
 @pytest.mark.row("S24")

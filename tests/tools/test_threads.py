@@ -264,6 +264,34 @@ async def test_nothing_of_the_work_is_kept_alive() -> None:
         gc.enable()
 
 
+async def test_work_that_hangs_keeps_nobody_alive_who_waited_for_it() -> None:
+    class Witness:
+        pass
+
+    async def wait(work: Gate) -> None:
+        witness = Witness()
+        alive.append(weakref.ref(witness))
+        await threads.run(work)
+
+    threads = WorkerThreads()
+    alive: list[weakref.ref[Witness]] = []
+    gate = Gate()
+    task = asyncio.create_task(wait(gate))
+    ended = weakref.ref(task)
+    await gate.begun.wait()
+    gc.disable()
+    try:
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        await asyncio.sleep(0)
+        assert alive[0]() is None
+        assert ended() is None
+    finally:
+        gc.enable()
+        gate.open()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_starts_with_threads_of_its_own() -> None:
     script = dedent("""

@@ -78,13 +78,14 @@ def call_id_within(most: int, call_id: str) -> str:
 
 def _none_yet(message: Message, position: int) -> _Results:
     """The message's calls, without a result."""
-    results: _Results = dict.fromkeys([call.id for call in message.tool_calls])
+    calls = message.tool_calls
+    results: _Results = dict.fromkeys([call.id for call in calls])
     if message.role != "assistant":
         raise InputError(
             f"Message {position} ({message.role}) has tool calls, which only an assistant "
             "message can make."
         )
-    if len(results) < len(message.tool_calls):
+    if len(results) < len(calls):
         raise InputError(f"Message {position} has two tool calls with the same id.")
     return results
 

@@ -86,12 +86,12 @@ class _Writer:
 
     def add(self, message: Message, position: int) -> None:
         """The next message, unless it says nothing."""
-        role = message.role
+        role, content = message.role, message.content
         made: dict[str, Any] = {"role": role}
         if role == "tool":
             made["tool_call_id"] = _call_id(message.tool_call_id or "", self._vendor)
-        if isinstance(message.content, str):
-            made["content"] = message.content
+        if isinstance(content, str):
+            made["content"] = content
         elif role == "user":
             vendor = self._vendor
             self._add_parts(made, message, position, lambda part, place: _part(part, vendor, place))
@@ -128,15 +128,15 @@ class _Writer:
 
     def _add_answer(self, made: dict[str, Any], message: Message, position: int) -> None:
         """What stands beside the content, and the content only where it says anything."""
-        vendor = self._vendor
+        vendor, calls = self._vendor, message.tool_calls
         echoed = self._echoed(made, message) if message.provider_state else None
         if "audio" in made:
             made[CONTENT] = self._unspoken(message)
-        beside = message.tool_calls or echoed or "images" in made
+        beside = calls or echoed or "images" in made
         if not made[CONTENT] and ("audio" in made or not beside):
             del made[CONTENT]  # and else "", not null, which some chat templates refuse
-        if message.tool_calls:
-            made["tool_calls"] = [_call(call, vendor, position) for call in message.tool_calls]
+        if calls:
+            made["tool_calls"] = [_call(call, vendor, position) for call in calls]
             if vendor.required_reasoning is not None:
                 made[vendor.required_reasoning] = ""
         if echoed:

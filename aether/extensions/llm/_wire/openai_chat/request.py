@@ -41,13 +41,13 @@ def render_request(
         body["stream"] = True
         if vendor.usage_option:
             body["stream_options"] = {"include_usage": True}
-    if request.tools:
+    tools = request.tools
+    if tools:
         _add_tools(body, request, vendor, profile, model)
     elif request.tool_choice not in (None, "auto", "none"):
         raise InputError(f"tool_choice is {request.tool_choice!r}, but no tools are offered.")
     if request.reasoning is not None or (
-        request.tools
-        and (request.tool_choice is not None or profile.chat_tools == "without_reasoning")
+        tools and (request.tool_choice is not None or profile.chat_tools == "without_reasoning")
     ):
         body.update(reasoning_fields(request, vendor=vendor, profile=profile, model=model))
     _add_options(body, request, vendor, profile, model)
@@ -77,9 +77,9 @@ def _add_options(
         if vendor.openai_models and profile.accepts_stop is False:
             raise InputError(f"{model} takes no stop sequences. Cut the text where it is read.")
         body["stop"] = list(request.stop)
-    told = request.tools and vendor.output_beside_tools == "prompt"
-    if request.output_schema is not None and not told:
-        body["response_format"] = _response_format(request.output_schema, vendor, model)
+    schema = request.output_schema
+    if schema is not None and not (request.tools and vendor.output_beside_tools == "prompt"):
+        body["response_format"] = _response_format(schema, vendor, model)
 
 
 def _add_tools(

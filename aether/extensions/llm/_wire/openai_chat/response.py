@@ -22,6 +22,7 @@ from aether.extensions.llm._wire.openai_chat.usage import find_usage, parse_usag
 from aether.extensions.llm._wire.reading import decode, expect, expect_list, inner, listed
 from aether.extensions.llm._wire.thinking import split_thinking
 from aether.llm.content import ContentPart, TextPart
+from aether.llm.data import made_of
 from aether.llm.messages import (
     MAX_JSON_PARTS,
     FinishReason,
@@ -119,16 +120,19 @@ class Answer(NamedTuple):
         if self.calls:
             cut = not whole or finish in ("length", "content_filter", "error")
             calls = _tool_calls(self.calls, source, cut=cut)
-        message = Message(
+        message = made_of(
+            Message,
             role="assistant",
             content=self._content() if self.media else self.text,
             tool_calls=calls,
             provider_state=kept_state(self.state, source) if self.state else {},
+            untrusted=False,
         )
-        return LLMResponse(
+        return made_of(
+            LLMResponse,
             text=message.text if self.media else self.text,
             model=source.redact(self.model) if self.model else source.model,
-            tool_calls=calls,
+            tool_calls=calls.copy(),
             finish_reason=finish,
             finish_reason_raw=source.redact(self.finish_reason) if self.finish_reason else None,
             reasoning=self.reasoning or None,

@@ -39,7 +39,7 @@ def parse_usage(usage: dict[str, Any] | None, *, written: bool) -> Tokens:
     as well, and tells it outside of the details: what is more than the output is no part of it.
     """
     if usage is None:
-        return {}
+        return {"token_details": {}}
     read = inner(usage, "prompt_tokens_details")
     details = inner(usage, "completion_tokens_details")
     input_tokens = count_of_some(usage.get("prompt_tokens"))
