@@ -30,48 +30,31 @@ class OverdueError(TimeoutError):
     """The work has not ended in time. What the work itself raises is never this."""
 
 
-class _Job(asyncio.Future[_Outcome]):
-    """One piece of work on its way from an event loop to a thread and back.
+class _Job:
+    """One piece of work on its way from an event loop to a thread and back."""
 
-    Who awaits it goes on as soon as it is settled. asyncio's own futures have them wait for one
-    more turn of the loop, which asks the operating system in between what else has happened.
-    """
+    __slots__ = ("abandoned", "context", "ended", "loop", "outcome", "started", "work")
 
-    started = False
-    ended = False
-    abandoned = False
-
-    def __init__(
-        self,
-        work: Callable[[], Any],
-        context: contextvars.Context,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        super().__init__(loop=loop)
+    def __init__(self, work: Callable[[], Any], context: contextvars.Context) -> None:
         self.work = work
         self.context = context
-        self.waiter: tuple[Callable[[Any], object], contextvars.Context] | None = None
-
-    def add_done_callback(
-        self, fn: Callable[[Any], object], *, context: contextvars.Context | None = None
-    ) -> None:
-        super().add_done_callback(fn, context=context)
-        self.waiter = fn, contextvars.copy_context() if context is None else context
+        self.loop = asyncio.get_running_loop()
+        self.outcome: asyncio.Future[_Outcome] = self.loop.create_future()
+        self.started = False
+        self.ended = False
+        self.abandoned = False
 
     def deliver(self, outcome: _Outcome) -> None:
         """Tell the waiting loop. From any thread."""
         try:
-            self.get_loop().call_soon_threadsafe(self.settle, outcome)
+            self.loop.call_soon_threadsafe(self.settle, outcome)
         except RuntimeError:  # the loop was closed: nobody waits any more
             return
 
     def settle(self, outcome: _Outcome) -> None:
         """End the wait, unless it has ended. In the loop's thread."""
-        if self.waiter is not None and not self.done():
-            resume, context = self.waiter
-            self.remove_done_callback(resume)
-            self.set_result(outcome)
-            context.run(resume, self)
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
 
 
 _Mailbox = SimpleQueue[_Job]
@@ -116,19 +99,17 @@ class WorkerThreads:
         The wait ends at once on cancellation, and with `OverdueError` at `until`, on the clock of
         the event loop. Work that had not begun then is not done; other work goes on unseen.
         """
-        loop = asyncio.get_running_loop()
-        job = _Job(work, contextvars.copy_context() if context is None else context, loop)
+        job = _Job(work, contextvars.copy_context() if context is None else context)
         self._submit(job)
-        timer = None if until is None else loop.call_at(until, self._give_up, job)
+        timer = None if until is None else job.loop.call_at(until, self._give_up, job)
         try:
-            value, error = await job
+            value, error = await job.outcome
         except asyncio.CancelledError:
             self._abandon(job)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
-            job.waiter = None  # a thread may hold the job for long
             del job
         if error is None:
             return value  # type: ignore[no-any-return]  # what `work` returned
@@ -155,8 +136,7 @@ class WorkerThreads:
 
     def _give_up(self, job: _Job) -> None:
         self._abandon(job)
-        if not job.done():
-            job.set_result((None, OverdueError()))
+        job.settle((None, OverdueError()))
 
     def _abandon(self, job: _Job) -> None:
         with self._lock:
