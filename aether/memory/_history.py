@@ -198,17 +198,24 @@ class History:
         return current
 
     async def _has(self, turn: tuple[Message, ...], current: Stored, response: LLMResponse) -> bool:
+        """Whether the turn is stored, as far as can be told: if not, that is raised."""
         try:
             now = await self.load()
         except SessionError as error:
-            raise SessionSaveError(
-                f"The model answered, but storing the turn in {self._label} failed, and then "
-                f"reading did: it may or may not be stored. {error} The answer is in "
-                "error.response.",
-                response=response,
-            ) from error
+            raise self._unsure(f"reading did, too. {error}", response) from error
         start = len(current.rest)
-        return now.continues(current) and now.rest[start : start + len(turn)] == turn
+        if now.rest[start : start + len(turn)] == turn:
+            return True
+        if not now.continues(current):  # it may have been cleared away with the others
+            raise self._unsure("turns were removed.", response)
+        return False
+
+    def _unsure(self, why: str, response: LLMResponse) -> SessionSaveError:
+        return SessionSaveError(
+            f"The model answered, but storing the turn in {self._label} failed, and meanwhile "
+            f"{why} The turn may or may not be stored; the answer is in error.response.",
+            response=response,
+        )
 
     def _warn_once(self) -> None:
         kind = type(self._store)

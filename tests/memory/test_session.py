@@ -462,6 +462,35 @@ async def test_where_nobody_can_tell_whether_it_was_stored_the_error_says_so(
     assert caught.value.response is not None
 
 
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_a_turn_of_a_session_that_was_cleared_is_never_said_to_be_gone_where_it_may_be_there(
+    talker: Talker, fault: str
+) -> None:
+    class Regrown(AppendingStore):
+        """Others clear the session, and take as many new turns, just before it is written to."""
+
+        async def append(
+            self, session_id: str, messages: Sequence[Message], *, expected_length: int
+        ) -> None:
+            if expected_length:
+                self.sessions[session_id] = [Message("user", "x"), Message("assistant", "y")]
+                self.faults = [fault]
+            await super().append(session_id, messages, expected_length=expected_length)
+
+    store = Regrown()
+    async with Aether(talker, memory_store=store) as client:
+        session = client.session("s")
+        await session.ask("hi")
+        if fault == "after":
+            answer = await session.ask("and?")
+            new = [("user", "and?"), ("assistant", answer)]
+            assert texts(store.sessions["s"]) == [("user", "x"), ("assistant", "y"), *new]
+        else:
+            with pytest.raises(SessionSaveError, match="may or may not be stored") as caught:
+                await session.ask("and?")
+            assert caught.value.response is not None
+
+
 class Garbage(SavingStore):
     def __init__(self, loaded: Any) -> None:
         super().__init__()
