@@ -837,9 +837,10 @@ async def test_headers_are_those_of_a_dict_and_a_copy_is_one(
     assert (len(headers), repr(headers)) == (2, repr(expected))
     assert headers.get("x-two") == headers["x-two"] == expected["x-two"]
     assert "x-two" in headers
-    for absent in ("X-Two", "x-three"):
-        assert absent not in headers
-        assert headers.get(absent) is None
+    absent: tuple[Any, ...] = ("X-Two", "x-three", None, 1, b"x-two")
+    for name in absent:
+        assert name not in headers
+        assert headers.get(name) is None
     for copied in (copy.deepcopy(answer), pickle.loads(pickle.dumps(answer))):
         assert copied == answer
         assert type(copied.headers) is dict

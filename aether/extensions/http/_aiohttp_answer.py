@@ -67,7 +67,7 @@ class Headers(Mapping[str, str]):
         self._came = came
 
     def __getitem__(self, name: str) -> str:
-        if name != name.lower():
+        if name not in self:
             raise KeyError(name)
         return joined(self._came.getall(name))
 
