@@ -23,8 +23,8 @@ from aether import Budget
 from aether.errors import AetherError, BudgetExceededError
 from aether.extensions.llm._pricing import Prices
 from aether.extensions.llm.budget import BudgetProvider
-from aether.llm.accounting import input_token_bound, output_token_bound
 from aether.llm.contracts import CallContext, LedgerEntry, LLMRequest, LLMResponse, StreamChunk
+from aether.llm.sizing import input_token_bound, output_token_bound
 from tests.llm.scripted import MODEL, a_request, an_answer
 
 SIMULATIONS = int(os.environ.get("BUDGET_SIMULATIONS", "100"))

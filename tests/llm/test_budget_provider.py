@@ -29,12 +29,6 @@ from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider
 from aether.extensions.llm.fake import FakeProvider
 from aether.extensions.llm.retrying import RetryingProvider
-from aether.llm.accounting import (
-    LARGEST_INPUT,
-    LARGEST_OUTPUT,
-    estimate_input_tokens,
-    input_token_bound,
-)
 from aether.llm.contracts import (
     CallContext,
     FilePart,
@@ -43,6 +37,12 @@ from aether.llm.contracts import (
     LLMResponse,
     Message,
     StreamChunk,
+)
+from aether.llm.sizing import (
+    LARGEST_INPUT,
+    LARGEST_OUTPUT,
+    estimate_input_tokens,
+    input_token_bound,
 )
 from aether.llm.streaming import open_stream
 from aether.llm.wrapper import ProviderWrapper

@@ -19,8 +19,8 @@ from aether.errors import (
 from aether.extensions.llm.budget import BudgetProvider
 from aether.extensions.llm.fallback import FallbackProvider
 from aether.extensions.llm.hedging import HedgingProvider
-from aether.llm.accounting import input_token_bound
 from aether.llm.contracts import LLMRequest, LLMResponse, ToolCall
+from aether.llm.sizing import input_token_bound
 from aether.llm.wrapper import ProviderWrapper
 from aether.testing import FakeProvider, FaultServer, faults
 from aether.testing.faults import Reply

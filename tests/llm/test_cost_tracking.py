@@ -37,16 +37,7 @@ from aether.extensions.llm.circuit_breaker import CircuitBreakerProvider
 from aether.extensions.llm.cost_tracking import CostTrackingProvider, Usage
 from aether.extensions.llm.fake import FakeProvider
 from aether.extensions.llm.retrying import RetryingProvider
-from aether.llm.accounting import (
-    LARGEST_IMAGE,
-    LARGEST_INPUT,
-    account_for,
-    bound,
-    input_token_bound,
-    record_attempt,
-    settle_answer,
-    settle_failure,
-)
+from aether.llm.accounting import account_for, bound, record_attempt, settle_answer, settle_failure
 from aether.llm.contracts import (
     AudioPart,
     CallContext,
@@ -63,6 +54,7 @@ from aether.llm.contracts import (
     ToolCall,
     ToolCallDelta,
 )
+from aether.llm.sizing import LARGEST_IMAGE, LARGEST_INPUT, input_token_bound
 from tests.llm.scripted import (
     MODEL,
     Clock,

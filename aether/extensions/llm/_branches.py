@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 
 from aether.errors import AetherError, ProviderError
-from aether.llm.accounting import record_attempt, written_beside_text
+from aether.llm.accounting import record_attempt
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.sizing import written_beside_text
 from aether.llm.wrapper import describe, layers_of
 
 __all__ = ["Branch", "close_all", "for_another_provider", "note", "told_failure"]

@@ -13,12 +13,13 @@ from decimal import Decimal
 from aether.errors import BudgetExceededError
 from aether.extensions.llm._settling import Settling
 from aether.extensions.llm._worst_case import WorstCase
-from aether.llm.accounting import LARGEST_INPUT, account_for
+from aether.llm.accounting import account_for
 from aether.llm.budget import Budget, in_dollars
 from aether.llm.call import CallContext
 from aether.llm.holding import NOTHING, Amount, Hold, Left, Used
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.pricing import PriceSource
+from aether.llm.sizing import LARGEST_INPUT
 
 __all__ = ["LEAST_OUTPUT", "ReservedCall"]
 

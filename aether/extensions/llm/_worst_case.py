@@ -9,15 +9,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Context, Decimal
 
-from aether.llm.accounting import (
-    LARGEST_OUTPUT,
-    brings_more_in,
-    input_token_bound,
-    output_token_bound,
-)
 from aether.llm.messages import LLMRequest
 from aether.llm.pricing import PriceSource
 from aether.llm.profiles import profile_for
+from aether.llm.sizing import LARGEST_OUTPUT, brings_more_in, input_token_bound, output_token_bound
 from aether.llm.usage import LedgerEntry
 
 __all__ = ["WorstCase", "least_of", "most_of"]

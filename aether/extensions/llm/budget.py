@@ -14,13 +14,13 @@ from aether.errors import ConfigurationError
 from aether.extensions.llm._pricing import Prices
 from aether.extensions.llm._reserving import ReservedCall
 from aether.extensions.llm._worst_case import WorstCase
-from aether.llm.accounting import written_beside_text
 from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.budget import Budget, with_parents
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.pricing import PriceSource
+from aether.llm.sizing import written_beside_text
 from aether.llm.wrapper import ProviderWrapper, with_context
 
 __all__ = ["BudgetProvider"]

@@ -10,12 +10,13 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
 from aether.extensions.llm._tally import Tally
-from aether.llm.accounting import account_for, written_beside_text
+from aether.llm.accounting import account_for
 from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.pricing import PriceSource
+from aether.llm.sizing import written_beside_text
 from aether.llm.usage import LedgerEntry, TokenUsage
 from aether.llm.wrapper import ProviderWrapper, with_context
 

@@ -10,10 +10,10 @@ from decimal import Context, Decimal
 
 from aether.extensions.llm._pricing import Prices
 from aether.extensions.llm._worst_case import WorstCase
-from aether.llm.accounting import LARGEST_INPUT, estimate_input_tokens
 from aether.llm.estimate import Estimate, Expected
 from aether.llm.messages import LLMRequest
 from aether.llm.pricing import PriceSource
+from aether.llm.sizing import LARGEST_INPUT, estimate_input_tokens
 from aether.llm.usage import LedgerEntry
 
 __all__ = ["estimate_calls"]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from aether.errors import ConfigurationError, ProviderError
-from aether.llm.accounting import estimate_input_tokens, estimate_tokens
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
+from aether.llm.sizing import estimate_input_tokens, estimate_tokens
 from aether.llm.streaming import final_chunk
 
 __all__ = ["FakeProvider"]

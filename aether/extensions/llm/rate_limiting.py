@@ -14,13 +14,13 @@ from aether.errors import DeadlineExceededError, RateLimitError, StreamInterrupt
 from aether.extensions.llm._rate import Need, Rate
 from aether.extensions.llm._rate_headers import limits_told
 from aether.extensions.llm._rate_queue import NoPlaceError, Place, RateQueue
-from aether.llm.accounting import estimate_input_tokens, estimate_tokens, written_beside_text
 from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
 from aether.llm.policies import RateLimit
+from aether.llm.sizing import estimate_input_tokens, estimate_tokens, written_beside_text
 from aether.llm.wrapper import ProviderWrapper, with_context
 
 __all__ = ["RateLimitingProvider"]

@@ -20,7 +20,7 @@ from aether.errors import (
     StreamInterruptedError,
 )
 from aether.extensions.llm._pacing import Pace
-from aether.llm.accounting import record_attempt, written_beside_text
+from aether.llm.accounting import record_attempt
 from aether.llm.batches import Batch, ChunkStream, open_batches
 from aether.llm.call import CallContext
 from aether.llm.contracts import LLMProvider
@@ -28,6 +28,7 @@ from aether.llm.deadline import NEVER, Deadline
 from aether.llm.failures import broken_stream, check_response, translate
 from aether.llm.messages import LLMRequest, LLMResponse, StreamChunk
 from aether.llm.per_model import PerModel
+from aether.llm.sizing import written_beside_text
 from aether.llm.wrapper import ProviderWrapper, check_count, check_seconds, with_context
 
 __all__ = ["RetryingProvider"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from aether.llm.accounting import estimate_tokens
 from aether.llm.contracts import TokenUsage
+from aether.llm.sizing import estimate_tokens
 from aether.testing.wires.contracts import Reply, WireRequest, arguments_text
 
 __all__ = ["Outcome", "Served", "true_usage"]
