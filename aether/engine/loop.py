@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from aether.engine.context import RunContext
 from aether.engine.steps import model_step
-from aether.errors import ProtocolError, ProviderError, ServerError, ToolLoopError
+from aether.errors import ProtocolError, ServerError, ToolLoopError
 from aether.llm.contracts import LLMProvider
+from aether.llm.failures import error_of
 from aether.llm.messages import FinishReason, LLMRequest, LLMResponse, Message
 
 if TYPE_CHECKING:
@@ -79,11 +80,11 @@ class Progress:
         """
         if response.finish_reason == "tool_calls" and not response.message.content:
             what = "The model's answer says that it calls tools, but has no call and no text."
-            raise _of_answer(ProtocolError, what, response)
+            raise error_of(ProtocolError, what, response)
         output = self._run.output
         if output is None:
             if response.finish_reason == "error":
-                raise _of_answer(
+                raise error_of(
                     ServerError,
                     "The provider ended its answer with an error "
                     f"({response.finish_reason_raw or 'it does not say which'}): what there is of "
@@ -117,16 +118,6 @@ class Progress:
             tool_choice=choice if choice in _LASTING_CHOICES else None,
             context=self._run.new_call(),
         )
-
-
-def _of_answer(kind: type[ProviderError], what: str, response: LLMResponse) -> ProviderError:
-    return kind(
-        what,
-        provider=response.provider,
-        model=response.model,
-        request_id=response.request_id,
-        partial=response,
-    )
 
 
 _LASTING_CHOICES = (None, "auto", "none")

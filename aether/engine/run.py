@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from functools import partial
 
 from aether.engine.context import RunContext
 from aether.engine.loop import run_loop
@@ -36,8 +35,9 @@ class Run:
             if run.deadline is None:
                 response, request = await run_loop(self.provider, self.request, run)
             else:
-                loop = partial(run_loop, self.provider, self.request, run)
-                response, request = await run.limit().wait_for(loop)
+                response, request = await run.limit().wait_for(
+                    run_loop, self.provider, self.request, run
+                )
         except DeadlineExceededError as error:
             run.count_attempts(error)
             raise

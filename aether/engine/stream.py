@@ -9,7 +9,6 @@ import asyncio
 import copy
 import dataclasses
 from collections.abc import AsyncGenerator
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -94,11 +93,11 @@ async def run_stream(
             run.count_answer(response)
             total = _sum(total, response)
             if response.tool_calls:
-                from aether.engine.dispatch import dispatch_calls, tell_apart
+                import aether.engine.dispatch as tool_calls  # as in the loop
 
-                response = tell_apart(response)
+                response = tool_calls.tell_apart(response)
                 results = await limit.wait_for(
-                    partial(dispatch_calls, response, run, turn=turn, messages=request.messages)
+                    tool_calls.dispatch_calls, response, run, turn=turn, messages=request.messages
                 )
                 request = progress.after_tools(request, response, results)
                 continue
@@ -147,12 +146,18 @@ def _whole(
             kind="truncated",
             partial=LLMResponse(text="".join(pieces), model=request.model or ""),
         )
-    if closing.response is not None:
-        check_response(closing.response, request)
-        if called and not closing.response.tool_calls:
-            raise lost_calls(closing.response)
-        return closing.response
-    made = LLMResponse(
+    response = closing.response
+    if response is not None:
+        check_response(response, request)
+    else:
+        response = _made(closing, pieces, request)
+    if called and not response.tool_calls:
+        raise lost_calls(response)
+    return response
+
+
+def _made(closing: StreamChunk, pieces: list[str], request: LLMRequest) -> LLMResponse:
+    return LLMResponse(
         text="".join(pieces),
         model=request.model or "",
         input_tokens=closing.input_tokens,
@@ -163,9 +168,6 @@ def _whole(
         tool_calls=list(closing.tool_calls or ()),
         finish_reason=closing.finish_reason,
     )
-    if called and not made.tool_calls:
-        raise lost_calls(made)
-    return made
 
 
 def _previewing(

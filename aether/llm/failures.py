@@ -5,6 +5,8 @@ It must not know a provider.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pydantic import ValidationError
 
 from aether.errors import (
@@ -18,7 +20,9 @@ from aether.errors import (
 )
 from aether.llm.messages import LLMRequest, LLMResponse, StructuredResponse, ToolCall
 
-__all__ = ["broken_stream", "check_response", "lost_calls", "translate"]
+__all__ = ["broken_stream", "check_response", "error_of", "lost_calls", "translate"]
+
+E = TypeVar("E", bound=ProviderError)
 
 _ANSWERS = frozenset(made.__name__ for made in (LLMResponse, StructuredResponse, ToolCall))
 """What a provider makes of an answer alone, and never of a request."""
@@ -99,9 +103,18 @@ def check_response(response: object, request: LLMRequest, provider: str | None =
 
 def lost_calls(response: LLMResponse) -> ProtocolError:
     """The error of an answer that does not list the calls which it has begun elsewhere."""
-    return ProtocolError(
+    return error_of(
+        ProtocolError,
         "The provider gave tool calls that its response does not list as `tool_calls`: they would "
         "be lost.",
+        response,
+    )
+
+
+def error_of(kind: type[E], message: str, response: LLMResponse) -> E:
+    """The error of an answer, which it holds as its `partial`."""
+    return kind(
+        message,
         provider=response.provider,
         model=response.model,
         request_id=response.request_id,

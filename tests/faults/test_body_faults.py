@@ -569,13 +569,10 @@ async def test_the_latest_usage_counts_and_what_is_no_count_is_unknown(
     assert entry.output_tokens != 0
 
 
-@pytest.mark.row("S21")
-@each_protocol
-@each_transport
-@both_ways
-async def test_a_call_that_the_limit_cut_off_is_not_run(
-    protocol: str, transport: str, way: Way, aftermath: Aftermath
-) -> None:
+async def _not_run(
+    reply: Reply, protocol: str, transport: str | None, way: Way, aftermath: Aftermath
+) -> bytes:
+    """The reply calls `add`, which is not run. The request that tells the model so."""
     ran: list[Any] = []
 
     async def add(a: int, b: int = 0) -> int:
@@ -583,17 +580,28 @@ async def test_a_call_that_the_limit_cut_off_is_not_run(
         ran.append((a, b))
         return a + b
 
-    cut = ToolCall("call-1", "add", {"a": 1}, invalid_arguments='{"a": 1, "b": 2')
-    if not WIRES[protocol].can("cut_arguments" if way == "stream" else "whole_cut_arguments"):
-        cut = ToolCall("call-1", "add", {"a": 1})  # it may lack what was still to come
-    reply = Reply(calls=[cut], finish="length", usage=USAGE)
     async with (
         FaultServer(reply) as server,
         opened(aftermath, server, protocol, transport) as client,
     ):
         assert (await call(client, way, tools=[add])).succeeded() == HELLO.text
-        assert b"cut off by the output limit" in server.requests[1].body  # so the model is told
-    assert ran == []
+        assert ran == []
+        return server.requests[1].body
+
+
+@pytest.mark.row("S21")
+@each_protocol
+@each_transport
+@both_ways
+async def test_a_call_that_the_limit_cut_off_is_not_run(
+    protocol: str, transport: str, way: Way, aftermath: Aftermath
+) -> None:
+    cut = ToolCall("call-1", "add", {"a": 1}, invalid_arguments='{"a": 1, "b": 2')
+    if not WIRES[protocol].can("cut_arguments" if way == "stream" else "whole_cut_arguments"):
+        cut = ToolCall("call-1", "add", {"a": 1})  # it may lack what was still to come
+    reply = Reply(calls=[cut], finish="length", usage=USAGE)
+    told = await _not_run(reply, protocol, transport, way, aftermath)
+    assert b"cut off by the output limit" in told
 
 
 ENDED_EARLY = {
@@ -613,22 +621,9 @@ ENDED_EARLY = {
 async def test_a_call_of_an_answer_that_was_ended_early_is_not_run(
     protocol: str, reason: str, way: Way, aftermath: Aftermath
 ) -> None:
-    ran: list[int] = []
-
-    async def add(a: int, b: int = 0) -> int:
-        """Add two numbers."""
-        ran.append(a)
-        return a + b
-
     reply = Reply(calls=[ToolCall("call-1", "add", {"a": 1})], finish_raw=reason, usage=USAGE)
-    async with (
-        FaultServer(reply) as server,
-        opened(aftermath, server, protocol) as client,
-    ):
-        assert (await call(client, way, tools=[add])).succeeded() == HELLO.text
-        told = server.requests[1].body
-        assert b"Error: ContentFilter: not run" in told or b"Error: AnswerFailed: not run" in told
-    assert ran == []
+    told = await _not_run(reply, protocol, None, way, aftermath)
+    assert b"Error: ContentFilter: not run" in told or b"Error: AnswerFailed: not run" in told
 
 
 FAILED = {

@@ -68,7 +68,6 @@ class Line(asyncio.Protocol):
         self._head: asyncio.Future[tuple[RawResponseMessage, aiohttp.StreamReader]] | None = None
         self._content: aiohttp.StreamReader | None = None
         self._may_stay = False
-        self._told_aiohttp = False
         self._reading_paused = False
         self._was_paused = False
 
@@ -86,11 +85,7 @@ class Line(asyncio.Protocol):
 
         Nothing is read away.
         """
-        return not (
-            self._transport.is_closing()
-            or (self._told_aiohttp and self.protocol.should_close)
-            or self._asked()
-        )
+        return not (self._transport.is_closing() or self.protocol.should_close or self._asked())
 
     def ask(
         self, request: bytes
@@ -144,7 +139,6 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
         if self._parser is None:
-            self._told_aiohttp = True
             self.protocol.data_received(data)
         else:
             self._parse(self._parser, data)

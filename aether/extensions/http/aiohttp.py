@@ -83,8 +83,7 @@ class AiohttpTransport:
             return HTTPResponse(exchange.status, exchange.headers, content)
         finally:
             exchange.end()
-            if check_address is not None:
-                await exchange.aclose()
+            await exchange.aclose()
 
     def stream(
         self,

@@ -75,9 +75,9 @@ class Exchange:
                 raise
             whole = response if whole is None else joined(whole, response)
             following = self._codec.follow_up(request, response)
-            if following is None or not _may_go_on(request, part):
-                if following is not None:
-                    whole = _cut_off(whole)
+            if following is not None and not _may_go_on(request, part):
+                whole, following = _cut_off(whole), None
+            if following is None:
                 return whole if shaping is None else shaping.response(whole)
             request = following
         raise AssertionError("the count of parts has no end")

@@ -89,19 +89,17 @@ class CostTrackingProvider(ProviderWrapper):
     ) -> None:
         if not isinstance(answer, (LLMResponse, StreamChunk)):
             answer = None  # a third party may return anything
-        entries = context.entries[first:]
-        if not entries or entries[-1].state != "exact":  # else none can be missing
-            entries = account_for(
-                context,
-                request,
-                first=first,
-                provider=self._provider,
-                model=request.model or self.default_model,
-                seconds=self._clock() - started,
-                answer=answer,
-                error=error,
-                characters=characters,
-            )
+        entries = account_for(
+            context,
+            request,
+            first=first,
+            provider=self._provider,
+            model=request.model or self.default_model,
+            seconds=self._clock() - started,
+            answer=answer,
+            error=error,
+            characters=characters,
+        )
         self.usage.add(entries, request, answer if entries else None)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "inner",
     "listed",
     "reported_cost",
+    "unless_less",
 ]
 
 T = TypeVar("T")
