@@ -821,6 +821,63 @@ async def test_a_request_that_failed_is_let_go_of_without_the_garbage_collector(
             gc.enable()
 
 
+@pytest.mark.parametrize("failure", ["closed", "cut", "silent", "not allowed"])
+async def test_an_exchange_that_failed_is_held_by_nothing_once_its_error_is(
+    make_transport: Callable[[], Transport], failure: str
+) -> None:
+    def exchanges() -> int:
+        return sum(type(it).__name__ == "_Exchange" for it in gc.get_objects())
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        if failure != "closed":
+            await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+        if failure == "silent":
+            await connection.wait_closed_by_peer()
+
+    def refuse(host: str, port: int) -> None:
+        raise InputError("not there")
+
+    async def fail() -> None:
+        with pytest.raises((ProviderConnectionError, RequestTimeoutError, InputError)):
+            await get(
+                transport,
+                server.url,
+                timeout=Timeout(read=0.02),
+                check_address=refuse if failure == "not allowed" else None,
+            )
+
+    async with opened(make_transport()) as transport, RawServer(script) as server:
+        await fail()
+        gc.collect()
+        gc.disable()
+        try:
+            before = exchanges()
+            await fail()
+            await asyncio.sleep(0.002)  # until the loop has closed the connection
+            assert exchanges() == before
+        finally:
+            gc.enable()
+
+
+async def test_who_reads_on_after_a_failure_is_told_of_one_also_when_all_is_closed(
+    make_transport: Callable[[], Transport],
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+
+    async with opened(make_transport()) as transport, RawServer(script) as server:
+        async with transport.stream("GET", server.url, headers={}, timeout=PATIENCE) as stream:
+            pieces = stream.chunks()
+            assert await anext(pieces) == b"hello"
+            for _ in range(2):
+                with pytest.raises(ProviderConnectionError):
+                    await anext(pieces)
+        with pytest.raises(ProviderConnectionError):
+            await anext(pieces)
+
+
 async def test_headers_are_those_of_a_dict_and_a_copy_is_one(
     make_transport: Callable[[], Transport],
 ) -> None:

@@ -172,6 +172,8 @@ class Session:
             line.close()
 
     async def aclose(self) -> None:
+        if self._door is not None:
+            self._door.refusal = None  # it has been raised: its frames hold this, which held it
         self.patience.close()
         closing = self._connector.close()  # also of idle lines, which are in use to aiohttp
         self._idle.close()

@@ -31,6 +31,7 @@ __all__ = [
     "check_request",
     "closed_meanwhile",
     "flatten",
+    "given_up",
     "joined",
     "not_requestable",
     "proxy_for",
@@ -98,6 +99,11 @@ def closed_meanwhile(error: Exception, host: str) -> AetherError:
         kind="closed",
         retryable=False,
     )
+
+
+def given_up(host: str) -> ProviderConnectionError:
+    """The error of who reads on, where reading has ended before the body did."""
+    return ProviderConnectionError(f"Reading the answer of {host} was given up.", kind="reset")
 
 
 def flatten(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

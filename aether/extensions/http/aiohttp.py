@@ -30,6 +30,7 @@ from aether.extensions.http._per_loop import PerLoop
 from aether.extensions.http._wire import (
     check_max_connections,
     closed_meanwhile,
+    given_up,
     not_requestable,
     read_body,
     reason_of,
@@ -183,6 +184,8 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         if self._answer.connection is not None:  # or the request was not sent whole
             self._line.abort()
             self._answer.close()
+        if self._broken is not None:  # it has been raised: its frames hold this, which held it
+            self._broken = given_up(self.host)
         if self._turns is not None:
             self._turns.end()
 

@@ -46,6 +46,7 @@ from aether.extensions.http._wire import (
     check_request,
     closed_meanwhile,
     flatten,
+    given_up,
     proxy_for,
     read_body,
     reason_of,
@@ -182,6 +183,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
                 self._answer = await self._send()
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             failure = self._refusal or self._translate(error)
+            self._refusal = None
         except BaseException:
             await self._close_client()
             raise
@@ -189,7 +191,10 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             await self._close_client()
             # Outside of `except`, so that no trace of httpx2's error, which has the request's
             # headers in it, hangs on to ours.
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # which would hold this frame, and be held by it
         self.status = self._answer.status_code
         self.headers = flatten(self._answer.headers.multi_items())
         was_read = self._answer.is_stream_consumed
@@ -203,6 +208,8 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._broken is not None:  # it has been raised: its frames hold this, which held it
+            self._broken = given_up(self.host)
         try:
             await self._pieces.aclose()
             await self._answer.aclose()
@@ -232,9 +239,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             self._broken = self._translate(error)
         except BaseException:
             # httpx2 has closed the answer by now, and would call the next read the body's end.
-            self._broken = ProviderConnectionError(
-                f"Reading the answer of {self.host} was given up.", kind="reset"
-            )
+            self._broken = given_up(self.host)
             raise
         raise self._broken
 
