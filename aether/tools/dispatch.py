@@ -280,7 +280,7 @@ def _success(call: ToolCall, content: str, *, value: object, untrusted: bool) ->
         ToolResult,
         tool_call_id=call.id,
         name=call.name,
-        content=content,
+        content=str.__str__(content),  # plain, also of a class of its own, as middleware may return
         untrusted=untrusted,
         value=value,
     )

@@ -6,6 +6,7 @@ import functools
 import json
 import threading
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -486,6 +487,30 @@ async def test_a_string_from_middleware_is_the_content() -> None:
     assert result.value == "Denied."
     assert not result.is_error
     assert result.tool_call_id == "call_1"
+
+
+class Shout(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return self.upper()
+
+
+class Verdict(StrEnum):
+    NO = "denied"
+
+
+@pytest.mark.parametrize("answer", [Shout("denied"), Verdict.NO])
+async def test_a_string_of_a_class_of_its_own_from_middleware_is_a_plain_content(
+    answer: str,
+) -> None:
+    async def deny(call: ToolInvocation, next: NextHandler) -> str:
+        return answer
+
+    result = await run(add, {"a": 1}, middleware=[deny])
+
+    assert (type(result.content), result.content) == (str, "denied")
+    assert result.value is answer
 
 
 async def test_middleware_can_change_the_arguments_and_the_result() -> None:
