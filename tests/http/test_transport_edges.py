@@ -394,7 +394,7 @@ async def test_a_call_under_way_when_the_transport_is_closed_ends(
         call = asyncio.ensure_future(get(transport, server.url))
         await asked.wait()
         await transport.aclose()
-        with pytest.raises((ProviderConnectionError, ClientClosedError)):
+        with pytest.raises((ProviderConnectionError, ClientClosedError), match="was closed"):
             await asyncio.wait_for(call, 5)
 
 
@@ -592,7 +592,7 @@ async def test_a_body_that_names_no_end_has_none_where_the_transport_is_closed(
         call = asyncio.ensure_future(post(transport, server.url, size))
         await asyncio.sleep(0.01)
         await transport.aclose()
-        with pytest.raises((ProviderConnectionError, ClientClosedError)):
+        with pytest.raises((ProviderConnectionError, ClientClosedError), match="was closed"):
             await asyncio.wait_for(call, 5)
 
 
@@ -819,6 +819,23 @@ async def test_a_request_that_failed_is_let_go_of_without_the_garbage_collector(
             assert exchanges() == before
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("turns", [1, 2, 4, 50])
+async def test_closing_ends_a_request_wherever_it_is(
+    make_transport: Callable[[], Transport], turns: int
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.wait_closed_by_peer()
+
+    async with RawServer(script) as server, opened(make_transport()) as transport:
+        call = asyncio.ensure_future(get(transport, server.url, timeout=Timeout(read=None)))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await transport.aclose()
+        with pytest.raises((ProviderConnectionError, ClientClosedError), match="was closed"):
+            await asyncio.wait_for(call, 5)
+        await server.until_open(0)
 
 
 @pytest.mark.parametrize("failure", ["closed", "cut", "silent", "not allowed"])

@@ -27,6 +27,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies_environment
+from weakref import WeakKeyDictionary
 
 from aether._optional import require
 from aether.errors import (
@@ -179,8 +180,9 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._client = await self._choose_client()
         failure: Exception | None = None
         try:
-            async with asyncio.timeout_at(self._deadline):
-                self._answer = await self._send()
+            async with asyncio.timeout_at(self._deadline) as limit:
+                with _asking(self._client, limit):
+                    self._answer = await self._send()
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             failure = self._refusal or self._translate(error)
             self._refusal = None
@@ -408,7 +410,26 @@ def _tls(*_: str | None) -> ssl.SSLContext:
     return context
 
 
+_limits_of: WeakKeyDictionary[httpx2.AsyncClient, set[asyncio.Timeout]] = WeakKeyDictionary()
+"""The limits of requests whose answers have not begun. httpx2 closes only connections that stand,
+and goes on to make others, and to wait for what comes of them."""
+
+
+@contextlib.contextmanager
+def _asking(client: httpx2.AsyncClient, limit: asyncio.Timeout) -> Iterator[None]:
+    """Have the limit come at once when the client is closed."""
+    limits = _limits_of.setdefault(client, set())
+    limits.add(limit)
+    try:
+        yield
+    finally:
+        limits.discard(limit)
+
+
 async def _close_client(client: httpx2.AsyncClient) -> None:
+    for limit in _limits_of.get(client, ()):
+        with contextlib.suppress(RuntimeError):  # it has come just now
+            limit.reschedule(asyncio.get_running_loop().time())
     await client.aclose()
 
 
