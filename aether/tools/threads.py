@@ -160,16 +160,15 @@ class WorkerThreads:
 
     def _serve(self, mailbox: _Mailbox) -> None:
         while job := self._next(mailbox):
-            if self._starts(job):
+            if self._starts(job, mailbox):
                 try:
                     outcome: _Outcome = (job.context.run(job.work), None)
                 except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
                     outcome = (None, error)
-                self._ends(job)
+                self._ends(job, mailbox)
                 job.deliver(outcome)
                 del outcome
             del job
-            self._is_free(mailbox)
 
     def _next(self, mailbox: _Mailbox) -> _Job | None:
         """The next piece of work, or none if there was nothing to do for a while."""
@@ -183,23 +182,26 @@ class WorkerThreads:
                     return None
             return mailbox.get()  # it has come just now
 
-    def _starts(self, job: _Job) -> bool:
+    def _starts(self, job: _Job, mailbox: _Mailbox) -> bool:
         with self._lock:
             job.started = not job.abandoned
+            if not job.started:
+                self._is_free(mailbox)
             return job.started
 
-    def _ends(self, job: _Job) -> None:
+    def _ends(self, job: _Job, mailbox: _Mailbox) -> None:
+        """Its thread is free before anybody is told, who may have more to do at once."""
         with self._lock:
             job.ended = True
             if job.abandoned:
                 self._abandoned -= 1
+            self._is_free(mailbox)
 
     def _is_free(self, mailbox: _Mailbox) -> None:
-        with self._lock:
-            if self._waiting:
-                mailbox.put(self._waiting.popleft())
-            else:
-                self._idle.append(mailbox)
+        if self._waiting:
+            mailbox.put(self._waiting.popleft())
+        else:
+            self._idle.append(mailbox)
 
 
 worker_threads = WorkerThreads()
