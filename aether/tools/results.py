@@ -103,11 +103,11 @@ def render_small(value: object, limit: int) -> str | None:
 def bounded(text: str, limit: int) -> str:
     """The text, cut to `limit` bytes of UTF-8 with a mark that says so.
 
-    Half surrogates, which UTF-8 does not have, become question marks. However long the text is,
-    no more of it is read than may be shown.
+    Half surrogates, which UTF-8 does not have, become question marks, and a text of a class of its
+    own a plain one. However long the text is, no more of it is read than may be shown.
     """
     if len(text) <= limit and text.isascii():
-        return text
+        return str.__str__(text)
     data = text[:limit].encode("utf-8", "replace")
     if len(text) <= limit and len(data) <= limit:
         return data.decode("utf-8")

@@ -164,6 +164,14 @@ def test_a_future_is_refused() -> None:
     loop.close()
 
 
+def test_a_text_of_a_class_of_its_own_becomes_a_plain_one() -> None:
+    class Marked(str):
+        __slots__ = ()
+
+    assert type(bounded(Marked("a"), 100)) is str
+    assert type(bounded(Marked("ä"), 100)) is str
+
+
 def test_a_text_within_the_limit_is_left_as_it_is() -> None:
     assert bounded("zwölf", 6) == "zwölf"
     assert bounded("a" * 100, 100) == "a" * 100
