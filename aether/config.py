@@ -88,7 +88,10 @@ _ON = frozenset({"1", "true", "yes", "on"})
 
 def environment(name: str) -> str | None:
     """The variable's value without surrounding space, or `None` if it is unset or empty."""
-    return os.environ.get(name, "").strip() or None
+    try:
+        return os.environ[name].strip() or None
+    except KeyError:
+        return None
 
 
 def provider_name() -> str:

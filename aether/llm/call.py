@@ -27,7 +27,7 @@ if hasattr(os, "register_at_fork"):
 
 def new_id() -> str:
     """A random identifier of 24 hexadecimal digits."""
-    return f"{_random.getrandbits(96):024x}"
+    return _random.getrandbits(96).to_bytes(12).hex()
 
 
 class Admission(Protocol):
