@@ -115,7 +115,7 @@ def build_request(
         "context": run.new_call(),
     }
     if is_known:
-        return made_of(LLMRequest, extra_body={}, extra_headers={}, **fields)
+        return made_of(LLMRequest, fields | {"extra_body": {}, "extra_headers": {}})
     try:
         return LLMRequest(**fields)
     except InputError as error:

@@ -89,32 +89,33 @@ class Data(BaseModel):
         """As pydantic's own, which asks for each part how it is copied."""
         if self.__private_attributes__ or self.__pydantic_extra__ is not None:  # a subclass's
             return super().__copy__()
-        return self._changed({})
+        return self.model_copy()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's own, which copies first and changes the copy then."""
         if deep or self.__private_attributes__ or self.__pydantic_extra__ is not None:
             return super().model_copy(update=update, deep=deep)
-        return self._changed(update or {})
-
-    def _changed(self, changes: Mapping[str, Any]) -> Self:
+        changes = update or {}
         fields_set = self.__pydantic_fields_set__.union(changes)
         return _made(type(self), {**self.__dict__, **changes}, fields_set)
 
 
-def made_of(cls: type[D], /, **values: Any) -> D:
+def made_of(cls: type[D], values: dict[str, Any]) -> D:
     """One of values that are known to fit: to check them takes longer than all else. All that must
     be given, or are made anew each time, are given.
     """
-    return _made(cls, {**cls._left_out, **values}, set(values))
+    return _made(cls, cls._left_out | values, set(values))
+
+
+_set = object.__setattr__  # of what is frozen
 
 
 def _made(cls: type[D], fields: dict[str, Any], fields_set: set[str]) -> D:
     made = object.__new__(cls)
-    object.__setattr__(made, "__dict__", fields)
-    object.__setattr__(made, "__pydantic_fields_set__", fields_set)
-    object.__setattr__(made, "__pydantic_extra__", None)
-    object.__setattr__(made, "__pydantic_private__", None)
+    _set(made, "__dict__", fields)
+    _set(made, "__pydantic_fields_set__", fields_set)
+    _set(made, "__pydantic_extra__", None)
+    _set(made, "__pydantic_private__", None)
     return made
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "ToolSpec",
+    "arguments_in",
     "decoded_call",
     "has_too_many_parts",
     "is_too_large",
@@ -130,22 +131,24 @@ class ToolCall(Data):
     @classmethod
     def parse(cls, id: str | None, name: str, arguments: str, **more: Any) -> ToolCall:
         """From the argument text that a provider sent; empty text and `null` mean none."""
-        parsed: Any = None
-        text = arguments.strip()
-        if text in ("", "null"):
-            parsed = {}
-        elif not is_too_large(text):
-            try:
-                parsed = from_json(text, allow_inf_nan=False)
-                if isinstance(parsed, dict) and text.count(":") > len(parsed):
-                    _names.raw_decode(text)  # with fewer colons, no name is there twice
-            except ValueError:
-                parsed = None
-        if isinstance(parsed, dict):
-            return cls(id=id or new_call_id(), name=name, arguments=parsed, **more)
-        return cls(
-            id=id or new_call_id(), name=name, arguments={}, invalid_arguments=arguments, **more
-        )
+        return cls(id=id or new_call_id(), name=name, **arguments_in(arguments), **more)
+
+
+def arguments_in(text: str) -> dict[str, Any]:
+    """The fields of a call that say which arguments a provider sent, as text."""
+    written = text.strip()
+    if written in ("", "null"):
+        return {"arguments": {}}
+    if not is_too_large(written):
+        try:
+            parsed = from_json(written, allow_inf_nan=False)
+            if isinstance(parsed, dict):
+                if written.count(":") > len(parsed):
+                    _names.raw_decode(written)  # with fewer colons, no name is there twice
+                return {"arguments": parsed}
+        except ValueError:
+            pass
+    return {"arguments": {}, "invalid_arguments": text}
 
 
 def decoded_call(id: str, name: str, arguments: dict[str, Any], **more: Any) -> ToolCall:

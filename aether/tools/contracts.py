@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from pydantic import Field
 
 from aether.errors import ToolError
-from aether.llm.data import Data
+from aether.llm.data import Data, made_of
 from aether.llm.messages import Message, ToolCall
 
 __all__ = [
@@ -120,13 +120,16 @@ class ToolResult(Data):
     @property
     def message(self) -> Message:
         """The tool message that answers the call."""
-        return Message(
-            role="tool",
-            content=self.content,
-            tool_call_id=self.tool_call_id,
-            is_error=self.is_error,
-            untrusted=self.untrusted,
-        )
+        told = {
+            "role": "tool",
+            "content": self.content,
+            "tool_calls": [],
+            "tool_call_id": self.tool_call_id,
+            "is_error": self.is_error,
+            "provider_state": {},
+            "untrusted": self.untrusted,
+        }
+        return made_of(Message, told)
 
 
 NextHandler = Callable[[ToolInvocation], Awaitable[ToolResult]]

@@ -276,14 +276,14 @@ def _is_cancelled() -> bool:
 
 
 def _success(call: ToolCall, content: str, *, value: object, untrusted: bool) -> ToolResult:
-    return made_of(
-        ToolResult,
-        tool_call_id=call.id,
-        name=call.name,
-        content=str.__str__(content),  # plain, also of a class of its own, as middleware may return
-        untrusted=untrusted,
-        value=value,
-    )
+    told = {
+        "tool_call_id": call.id,
+        "name": call.name,
+        "content": content,
+        "untrusted": untrusted,
+        "value": value,
+    }
+    return made_of(ToolResult, told)
 
 
 def _failure(call: ToolCall, kind: str, message: str, *, untrusted: bool = False) -> ToolResult:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aether.llm.messages import ToolCall
+from aether.llm.messages import Message, ToolCall
 from aether.tools import (
     NextHandler,
     Provenance,
@@ -507,10 +507,16 @@ async def test_a_string_of_a_class_of_its_own_from_middleware_is_a_plain_content
     async def deny(call: ToolInvocation, next: NextHandler) -> str:
         return answer
 
-    result = await run(add, {"a": 1}, middleware=[deny])
+    async def change(call: ToolInvocation, next: NextHandler) -> ToolResult:
+        return (await next(call)).model_copy(update={"content": answer})
 
-    assert (type(result.content), result.content) == (str, "denied")
-    assert result.value is answer
+    denied = await run(add, {"a": 1}, middleware=[deny])
+    changed = await run(add, {"a": 1}, middleware=[change])
+
+    for result in (denied, changed):
+        assert (type(result.content), result.content) == (str, "denied")
+        assert (type(result.message.content), result.message.content) == (str, "denied")
+    assert denied.value is answer
 
 
 async def test_middleware_can_change_the_arguments_and_the_result() -> None:
@@ -684,3 +690,23 @@ def test_no_arguments_are_too_odd_for_a_dispatch(arguments: dict[str, Any]) -> N
 
     result.content.encode()
     assert result.is_error == (result.error_type == "InvalidArguments")
+
+
+@pytest.mark.parametrize("is_error", [False, True])
+@pytest.mark.parametrize("untrusted", [False, True])
+def test_the_message_of_a_result_would_pass_every_check(is_error: bool, untrusted: bool) -> None:
+    result = ToolResult(
+        tool_call_id="c", name="add", content="ü", is_error=is_error, untrusted=untrusted
+    )
+
+    checked = Message(
+        role="tool",
+        content="ü",
+        tool_call_id="c",
+        is_error=is_error,
+        untrusted=untrusted,
+    )
+    assert result.message == checked
+    assert result.message.untrusted is untrusted
+    assert result.message.model_dump() == checked.model_dump()
+    assert result.message.tool_calls is not result.message.tool_calls

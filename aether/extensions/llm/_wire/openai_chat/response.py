@@ -29,6 +29,7 @@ from aether.llm.messages import (
     LLMResponse,
     Message,
     ToolCall,
+    arguments_in,
     decoded_call,
     has_too_many_parts,
     new_call_id,
@@ -120,27 +121,27 @@ class Answer(NamedTuple):
         if self.calls:
             cut = not whole or finish in ("length", "content_filter", "error")
             calls = _tool_calls(self.calls, source, cut=cut)
-        message = made_of(
-            Message,
-            role="assistant",
-            content=self._content() if self.media else self.text,
-            tool_calls=calls,
-            provider_state=kept_state(self.state, source) if self.state else {},
-            untrusted=False,
-        )
-        return made_of(
-            LLMResponse,
-            text=message.text if self.media else self.text,
-            model=source.redact(self.model) if self.model else source.model,
-            tool_calls=calls.copy(),
-            finish_reason=finish,
-            finish_reason_raw=source.redact(self.finish_reason) if self.finish_reason else None,
-            reasoning=self.reasoning or None,
-            request_id=source.request_id,
-            provider=source.provider,
-            message=message,
+        said: dict[str, Any] = {
+            "role": "assistant",
+            "content": self._content() if self.media else self.text,
+            "tool_calls": calls,
+            "provider_state": kept_state(self.state, source) if self.state else {},
+            "untrusted": False,
+        }
+        message = made_of(Message, said)
+        told: dict[str, Any] = {
+            "text": message.text if self.media else self.text,
+            "model": source.redact(self.model) if self.model else source.model,
+            "tool_calls": calls.copy(),
+            "finish_reason": finish,
+            "finish_reason_raw": source.redact(self.finish_reason) if self.finish_reason else None,
+            "reasoning": self.reasoning or None,
+            "request_id": source.request_id,
+            "provider": source.provider,
+            "message": message,
             **parse_usage(self.usage, written=bool(self.text or self.reasoning or calls)),
-        )
+        }
+        return made_of(LLMResponse, told)
 
     def check(self, source: Source) -> None:
         """Raise `ProtocolError` for an answer that would pass for one but says nothing, or has its
@@ -269,6 +270,8 @@ def read_content(content: object, source: Source) -> tuple[str, str]:
 
 def refusal_in(parts: Sequence[Any]) -> str:
     """What parts of content say of why there is no answer."""
+    if not parts:
+        return ""
     said = (part.get("refusal") for part in parts if isinstance(part, dict))
     return "".join(each for each in said if isinstance(each, str))
 
@@ -364,5 +367,12 @@ def _tool_calls(calls: Sequence[WireCall], source: Source, *, cut: bool) -> list
             made.append(ToolCall(id=call_id, name=call.name, invalid_arguments="", **more))
         else:
             text = arguments if isinstance(arguments, str) else to_json(arguments).decode()
-            made.append(ToolCall.parse(call_id, call.name, text, **more))
+            told = {
+                "id": call_id,
+                "name": call.name,
+                "provider_state": {},
+                **arguments_in(text),
+                **more,
+            }
+            made.append(made_of(ToolCall, told))
     return made
