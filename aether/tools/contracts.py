@@ -120,16 +120,15 @@ class ToolResult(Data):
     @property
     def message(self) -> Message:
         """The tool message that answers the call."""
-        told = {
-            "role": "tool",
+        said = {
             "content": self.content,
-            "tool_calls": [],
             "tool_call_id": self.tool_call_id,
             "is_error": self.is_error,
-            "provider_state": {},
             "untrusted": self.untrusted,
         }
-        return made_of(Message, told)
+        if tuple(map(type, said.values())) != (str, str, bool, bool):  # copies are not checked
+            return Message(role="tool", **said)  # type: ignore[arg-type]  # it finds out
+        return made_of(Message, {"role": "tool", "tool_calls": [], "provider_state": {}, **said})
 
 
 NextHandler = Callable[[ToolInvocation], Awaitable[ToolResult]]

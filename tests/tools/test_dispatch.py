@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aether.errors import InputError
+from aether.llm.content import TextPart
 from aether.llm.messages import Message, ToolCall
 from aether.tools import (
     NextHandler,
@@ -710,3 +712,33 @@ def test_the_message_of_a_result_would_pass_every_check(is_error: bool, untruste
     assert result.message.untrusted is untrusted
     assert result.message.model_dump() == checked.model_dump()
     assert result.message.tool_calls is not result.message.tool_calls
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"is_error": 1, "untrusted": 0}, {"is_error": True, "untrusted": False}),
+        ({"untrusted": "no"}, {"untrusted": False}),
+        ({"content": ["a"]}, {"content": [TextPart(text="a")]}),
+        ({"content": Shout("a")}, {"content": "a"}),
+    ],
+)
+def test_the_message_of_a_result_that_was_copied_is_as_if_it_had_been_checked(
+    changes: dict[str, Any], said: dict[str, Any]
+) -> None:
+    result = ToolResult(tool_call_id="c", name="add", content="x")
+    message = result.model_copy(update=changes).message
+
+    assert {name: getattr(message, name) for name in said} == said
+    assert [type(getattr(message, name)) for name in said] == [*map(type, said.values())]
+    assert Message.model_validate_json(message.model_dump_json()) == message
+
+
+@pytest.mark.parametrize("changes", [{"is_error": None}, {"untrusted": None}, {"content": 5}])
+def test_a_result_that_was_copied_with_what_it_cannot_be_makes_no_message(
+    changes: dict[str, Any],
+) -> None:
+    result = ToolResult(tool_call_id="c", name="add", content="x").model_copy(update=changes)
+
+    with pytest.raises(InputError, match=f"Message: {next(iter(changes))}"):
+        _ = result.message
