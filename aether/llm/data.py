@@ -89,7 +89,7 @@ class Data(BaseModel):
         """As pydantic's own, which asks for each part how it is copied."""
         if self.__private_attributes__ or self.__pydantic_extra__ is not None:  # a subclass's
             return super().__copy__()
-        return self.model_copy()
+        return _made(type(self), self.__dict__.copy(), self.__pydantic_fields_set__.copy())
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's own, which copies first and changes the copy then."""

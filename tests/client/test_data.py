@@ -559,6 +559,21 @@ def test_copy_with_changes_leaves_the_request_as_it_was() -> None:
     assert request.model == "m"
 
 
+def test_a_subclass_may_copy_in_its_own_way_by_way_of_a_plain_copy() -> None:
+    class Noted(Message):
+        def model_copy(self, *, update: Any = None, deep: bool = False) -> Noted:
+            if update is None and not deep:
+                return copy.copy(self)
+            return super().model_copy(update=update, deep=deep)
+
+    first = Noted("user", "hi")
+    for made in (copy.copy(first), first.model_copy()):
+        assert (type(made), made) == (Noted, first)
+        assert made is not first
+        assert made.model_fields_set == {"role", "content"}
+        assert made.model_fields_set is not first.model_fields_set
+
+
 def test_what_a_call_notes_on_its_request_is_not_serialised() -> None:
     request = LLMRequest([Message("user", "hi")], context=CallContext())
     assert "context" not in request.model_dump()
