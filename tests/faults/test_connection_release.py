@@ -202,6 +202,7 @@ def held_by(transport: Any) -> list[Any]:
         connections: list[Any] = client._transport._pool.connections
         assert len(connections) == 8
         assert isinstance(client._transport._pool._close_connections, functools.partial)
+        assert type(client._transport._pool._network_backend).__name__ == "_Network"
         return connections
     session: Any = transport._sessions._kept[loop][0]
     protocols = [protocol for kept in session._connector._conns.values() for protocol, _ in kept]

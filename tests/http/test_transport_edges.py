@@ -838,6 +838,33 @@ async def test_closing_ends_a_request_wherever_it_is(
         await server.until_open(0)
 
 
+@pytest.mark.parametrize("end", ["cancelled", "late"])
+async def test_a_handshake_that_ends_early_leaves_no_connection_to_the_garbage_collector(
+    make_transport: Callable[[], Transport], end: str
+) -> None:
+    waits = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        waits.set()
+        await connection.wait_closed_by_peer()
+
+    limits = Timeout(connect=None, read=None, total=0.02 if end == "late" else None)
+    gc.collect()
+    gc.disable()
+    try:
+        async with RawServer(script) as server, opened(make_transport()) as transport:
+            url = server.url.replace("http:", "https:")
+            call = asyncio.ensure_future(get(transport, url, timeout=limits))
+            await waits.wait()
+            if end == "cancelled":
+                call.cancel()
+            await asyncio.wait({call}, timeout=5)
+            assert call.cancelled() or call.exception() is not None
+            await asyncio.wait_for(server.until_open(0), 5)
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("failure", ["closed", "cut", "silent", "not allowed"])
 async def test_an_exchange_that_failed_is_held_by_nothing_once_its_error_is(
     make_transport: Callable[[], Transport], failure: str

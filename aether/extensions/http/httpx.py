@@ -358,7 +358,39 @@ def _make_client(
         close = getattr(pool, "_close_connections", None)
         if close is not None:
             pool._close_connections = functools.partial(_close_all, close)  # noqa: SLF001 - see above
+        backend = getattr(pool, "_network_backend", None)
+        if backend is not None:
+            pool._network_backend = _Network(backend)  # noqa: SLF001 - see above
     return client
+
+
+class _Network:
+    """As httpx2 has it, but a connection whose handshake is cancelled is closed, not left open."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._network, name)
+
+    async def connect_tcp(self, *args: Any, **options: Any) -> _Stream:
+        return _Stream(await self._network.connect_tcp(*args, **options))
+
+
+class _Stream:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.read = stream.read
+        self.write = stream.write
+        self.aclose = stream.aclose
+        self.get_extra_info = stream.get_extra_info
+
+    async def start_tls(self, *args: Any, **options: Any) -> _Stream:
+        try:
+            return _Stream(await self._stream.start_tls(*args, **options))
+        except BaseException:
+            await self.aclose()
+            raise
 
 
 def _without(
