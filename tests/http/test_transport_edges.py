@@ -838,7 +838,48 @@ async def test_closing_ends_a_request_wherever_it_is(
         await server.until_open(0)
 
 
-@pytest.mark.parametrize("end", ["cancelled", "late"])
+@pytest.mark.parametrize("guarded", [False, True])
+@pytest.mark.parametrize("place", ["address", "handshake", "head", "body"])
+async def test_closing_ends_a_request_that_waits_without_a_limit(
+    make_transport: Callable[[], Transport],
+    place: str,
+    guarded: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits = asyncio.Event()
+    options: dict[str, Any] = {"timeout": Timeout(connect=None, read=None)}
+    if guarded:
+        options["check_address"] = lambda host, port: None
+
+    async def look_up(*_: Any, **__: Any) -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    async def script(connection: Connection) -> None:
+        if place in ("head", "body"):
+            await connection.read_request()
+        if place == "body":
+            await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+        waits.set()
+        await connection.wait_closed_by_peer()
+
+    async with RawServer(script) as server, opened(make_transport()) as transport:
+        url = server.url
+        if place == "address":
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+            url = url.replace("127.0.0.1", "localhost")
+        if place == "handshake":
+            url = url.replace("http:", "https:")
+        calls = [asyncio.ensure_future(get(transport, url, **options)) for _ in range(2)]
+        await waits.wait()
+        await asyncio.sleep(0.01)
+        await transport.aclose()
+        for call in calls:
+            with pytest.raises(ProviderConnectionError, match="was closed"):
+                await asyncio.wait_for(call, 5)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "closed", "late"])
 async def test_a_handshake_that_ends_early_leaves_no_connection_to_the_garbage_collector(
     make_transport: Callable[[], Transport], end: str
 ) -> None:
@@ -856,13 +897,40 @@ async def test_a_handshake_that_ends_early_leaves_no_connection_to_the_garbage_c
             url = server.url.replace("http:", "https:")
             call = asyncio.ensure_future(get(transport, url, timeout=limits))
             await waits.wait()
-            if end == "cancelled":
+            if end == "closed":
+                await transport.aclose()
+            elif end == "cancelled":
                 call.cancel()
             await asyncio.wait({call}, timeout=5)
             assert call.cancelled() or call.exception() is not None
             await asyncio.wait_for(server.until_open(0), 5)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+async def test_who_is_cancelled_when_all_is_closed_is_cancelled(
+    make_transport: Callable[[], Transport], guarded: bool
+) -> None:
+    options: dict[str, Any] = {"timeout": Timeout(connect=None, read=None)}
+    if guarded:
+        options["check_address"] = lambda host, port: None
+    waits = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        waits.set()
+        await connection.wait_closed_by_peer()
+
+    async with RawServer(script) as server, opened(make_transport()) as transport:
+        url = server.url.replace("http:", "https:")
+        call = asyncio.ensure_future(get(transport, url, **options))
+        await waits.wait()
+        closing = asyncio.ensure_future(transport.aclose())
+        await asyncio.sleep(0)
+        call.cancel()
+        await closing
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(call, 5)
 
 
 @pytest.mark.parametrize("failure", ["closed", "cut", "silent", "not allowed"])

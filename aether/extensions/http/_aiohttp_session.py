@@ -25,6 +25,7 @@ from aether.extensions.http._aiohttp_idle import IdleLines
 from aether.extensions.http._aiohttp_line import LONGEST_HEADER, Line, Patience, at_least
 from aether.extensions.http._wire import (
     HEADERS,
+    Waiting,
     check_proxy,
     check_request,
     not_requestable,
@@ -50,7 +51,7 @@ class Session:
     for the body) costs as much as all the rest.
     """
 
-    __slots__ = ("_connector", "_door", "_idle", "patience", "target", "turns")
+    __slots__ = ("_connector", "_door", "_idle", "_waiting", "patience", "target", "turns")
 
     def __init__(
         self, check_address: AddressCheck | None = None, *, max_connections: int | None = None
@@ -59,6 +60,7 @@ class Session:
         self._door = None if check_address is None else _Door(check_address)
         # aiohttp's own limit would count waiting as connecting.
         self.turns = None if max_connections is None else Turns(max_connections)
+        self._waiting = Waiting()
         self._connector = aiohttp.TCPConnector(
             limit=0,
             force_close=guarded,
@@ -149,9 +151,10 @@ class Session:
             raise RuntimeError("The connector is closed.")
         while True:
             try:
-                connection = await self._connector.connect(
-                    request, [], _connecting(timeout.connect)
-                )
+                async with self._waiting.until(None):
+                    connection = await self._connector.connect(
+                        request, [], _connecting(timeout.connect)
+                    )
             except TimeoutError:
                 raise aiohttp.ConnectionTimeoutError from None
             protocol, transport = connection.protocol, connection.transport
@@ -175,6 +178,7 @@ class Session:
         if self._door is not None:
             self._door.refusal = None  # it has been raised: its frames hold this, which held it
         self.patience.close()
+        self._waiting.end()  # first: aiohttp cancels who looks for an address, as if of itself
         closing = self._connector.close()  # also of idle lines, which are in use to aiohttp
         self._idle.close()
         await closing

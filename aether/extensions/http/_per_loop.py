@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from aether._finishing import Finishing, finish
 from aether.errors import ClientClosedError
 
-__all__ = ["PerLoop"]
+__all__ = ["PerLoop", "close_all"]
 
 R = TypeVar("R")
 
@@ -78,6 +78,13 @@ class PerLoop(Generic[R]):
         async with contextlib.AsyncExitStack() as closing:  # one that fails keeps no other open
             for loop, (_, keeper) in kept:
                 closing.push_async_callback(_close_in, loop, keeper)
+
+
+async def close_all(close: Callable[[R], Coroutine[Any, Any, None]], several: set[R]) -> None:
+    """Close each of several resources."""
+    async with contextlib.AsyncExitStack() as closing:  # one that fails keeps no other open
+        for each in several:
+            closing.push_async_callback(close, each)
 
 
 async def _keep(

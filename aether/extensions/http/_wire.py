@@ -6,11 +6,12 @@ It must not know an HTTP library.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import functools
 import io
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
@@ -26,6 +27,7 @@ from aether.errors import (
 
 __all__ = [
     "HEADERS",
+    "Waiting",
     "check_max_connections",
     "check_proxy",
     "check_request",
@@ -48,6 +50,34 @@ _LARGE_PIECE = 64 * 1024
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f\\]")  # a space and a backslash too
+
+
+class Waiting:
+    """The waits of one loop that closing ends. The libraries close only connections that stand, and
+    go on to make others, and to wait for what comes of them.
+    """
+
+    __slots__ = ("_limits",)
+
+    def __init__(self) -> None:
+        self._limits: set[asyncio.Timeout] = set()
+
+    @contextlib.asynccontextmanager
+    async def until(self, deadline: float | None) -> AsyncGenerator[None, None]:
+        """`TimeoutError` when the time is up, or at once when all is ended."""
+        async with asyncio.timeout_at(deadline) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
+
+    def end(self) -> None:
+        """End every wait. Their tasks learn of it in the loop's next turn."""
+        now = asyncio.get_running_loop().time()
+        for limit in self._limits:
+            with contextlib.suppress(RuntimeError):  # it has come just now
+                limit.reschedule(now)
 
 
 def check_max_connections(number: int | None) -> None:

@@ -26,7 +26,7 @@ from aether.extensions.http._aiohttp_answer import Answer, Headers
 from aether.extensions.http._aiohttp_line import Line, at_least
 from aether.extensions.http._aiohttp_session import Session, Target, Turns
 from aether.extensions.http._decoding import decoded
-from aether.extensions.http._per_loop import PerLoop
+from aether.extensions.http._per_loop import PerLoop, close_all
 from aether.extensions.http._wire import (
     check_max_connections,
     closed_meanwhile,
@@ -58,6 +58,8 @@ class AiohttpTransport:
         check_max_connections(max_connections)
         make = functools.partial(Session, max_connections=max_connections)
         self._sessions = PerLoop(make, Session.aclose)
+        close = functools.partial(close_all, Session.aclose)
+        self._guarded: PerLoop[set[Session]] = PerLoop(set, close)
 
     async def request(
         self,
@@ -70,7 +72,9 @@ class AiohttpTransport:
         max_bytes: int,
         check_address: AddressCheck | None = None,
     ) -> HTTPResponse:
-        exchange = _Exchange(self._sessions, method, url, headers, body, timeout, check_address)
+        exchange = _Exchange(
+            self._sessions, self._guarded, method, url, headers, body, timeout, check_address
+        )
         await exchange.begin()
         try:
             content: bytes | None
@@ -96,10 +100,15 @@ class AiohttpTransport:
         timeout: Timeout,
         check_address: AddressCheck | None = None,
     ) -> AbstractAsyncContextManager[HTTPStream]:
-        return _Exchange(self._sessions, method, url, headers, body, timeout, check_address)
+        return _Exchange(
+            self._sessions, self._guarded, method, url, headers, body, timeout, check_address
+        )
 
     async def aclose(self) -> None:
-        await self._sessions.aclose()
+        try:
+            await self._sessions.aclose()
+        finally:
+            await self._guarded.aclose()
 
 
 class _Exchange(AbstractAsyncContextManager[HTTPStream]):
@@ -113,6 +122,8 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
     headers: Mapping[str, str] = MappingProxyType({})
     _answer: Answer | aiohttp.ClientResponse
     _line: Line
+    _beside: set[Session]
+    """Where that of one request is kept, to be closed with the others."""
     _broken: AetherError | None = None
     _turns: Turns | None = None
     """Those of which it has taken one."""
@@ -121,6 +132,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
     def __init__(
         self,
         sessions: PerLoop[Session],
+        guarded: PerLoop[set[Session]],
         method: str,
         url: str,
         headers: Mapping[str, str],
@@ -129,6 +141,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         check_address: AddressCheck | None,
     ) -> None:
         self._sessions = sessions
+        self._guarded = guarded
         self._request = method, url, headers
         self._body = body
         self._timeout = timeout
@@ -153,7 +166,9 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
             self._session = session = self._sessions.made() or await self._sessions.get()
         else:
             self._sessions.check_open()
+            self._beside = await self._guarded.get()
             self._session = session = Session(self._check_address)
+            self._beside.add(session)
         try:
             target = self._target(session)
             self.host = target.host
@@ -192,6 +207,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
     async def aclose(self) -> None:
         """Close what is of this request alone."""
         if self._check_address is not None:
+            self._beside.discard(self._session)
             await self._session.aclose()
 
     def whole_body(self) -> bytes | None:

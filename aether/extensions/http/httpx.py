@@ -39,9 +39,10 @@ from aether.errors import (
     RequestTimeoutError,
 )
 from aether.extensions.http._decoding import decoded
-from aether.extensions.http._per_loop import PerLoop
+from aether.extensions.http._per_loop import PerLoop, close_all
 from aether.extensions.http._wire import (
     HEADERS,
+    Waiting,
     check_max_connections,
     check_proxy,
     check_request,
@@ -91,6 +92,8 @@ class HttpxTransport:
         self._own = client
         make = functools.partial(_make_client, max_connections=max_connections)
         self._clients: PerLoop[httpx2.AsyncClient] = PerLoop(make, _close_client)
+        close = functools.partial(close_all, _close_client)
+        self._guarded: PerLoop[set[httpx2.AsyncClient]] = PerLoop(set, close)
 
     async def request(
         self,
@@ -103,9 +106,7 @@ class HttpxTransport:
         max_bytes: int,
         check_address: AddressCheck | None = None,
     ) -> HTTPResponse:
-        exchange = _Exchange(
-            self._own, self._clients, method, url, headers, body, timeout, check_address
-        )
+        exchange = self._exchange(method, url, headers, body, timeout, check_address)
         async with exchange:
             pieces = exchange.chunks()
             if exchange.status >= 400:
@@ -124,12 +125,16 @@ class HttpxTransport:
         timeout: Timeout,
         check_address: AddressCheck | None = None,
     ) -> AbstractAsyncContextManager[HTTPStream]:
-        return _Exchange(
-            self._own, self._clients, method, url, headers, body, timeout, check_address
-        )
+        return self._exchange(method, url, headers, body, timeout, check_address)
 
     async def aclose(self) -> None:
-        await self._clients.aclose()
+        try:
+            await self._clients.aclose()
+        finally:
+            await self._guarded.aclose()
+
+    def _exchange(self, *asked: Any) -> _Exchange:
+        return _Exchange(self._own, self._clients, self._guarded, *asked)
 
     @staticmethod
     def _prepare() -> None:
@@ -151,6 +156,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self,
         own: httpx2.AsyncClient | None,
         clients: PerLoop[httpx2.AsyncClient],
+        guarded: PerLoop[set[httpx2.AsyncClient]],
         method: str,
         url: str,
         headers: Mapping[str, str],
@@ -160,6 +166,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
     ) -> None:
         self._own = own
         self._clients = clients
+        self._guarded = guarded
         self._request = method, url, headers, body
         self._timeout = timeout
         self._check_address = check_address
@@ -180,9 +187,8 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         self._client = await self._choose_client()
         failure: Exception | None = None
         try:
-            async with asyncio.timeout_at(self._deadline) as limit:
-                with _asking(self._client, limit):
-                    self._answer = await self._send()
+            async with _waiting_of(self._client).until(self._deadline):
+                self._answer = await self._send()
         except Exception as error:  # noqa: BLE001 - raised below, as one of ours
             failure = self._refusal or self._translate(error)
             self._refusal = None
@@ -247,11 +253,15 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
 
     async def _choose_client(self) -> httpx2.AsyncClient:
         if self._check_address is not None:
-            return _make_client(trust_env=False)
+            self._beside = await self._guarded.get()
+            client = _make_client(trust_env=False)
+            self._beside.add(client)
+            return client
         return self._own or await self._clients.get()
 
     async def _close_client(self) -> None:
         if self._check_address is not None:
+            self._beside.discard(self._client)
             await self._client.aclose()
 
     async def _send(self) -> httpx2.Response:
@@ -442,26 +452,16 @@ def _tls(*_: str | None) -> ssl.SSLContext:
     return context
 
 
-_limits_of: WeakKeyDictionary[httpx2.AsyncClient, set[asyncio.Timeout]] = WeakKeyDictionary()
-"""The limits of requests whose answers have not begun. httpx2 closes only connections that stand,
-and goes on to make others, and to wait for what comes of them."""
+_waiting: WeakKeyDictionary[httpx2.AsyncClient, Waiting] = WeakKeyDictionary()
+"""Requests whose answers have not begun."""
 
 
-@contextlib.contextmanager
-def _asking(client: httpx2.AsyncClient, limit: asyncio.Timeout) -> Iterator[None]:
-    """Have the limit come at once when the client is closed."""
-    limits = _limits_of.setdefault(client, set())
-    limits.add(limit)
-    try:
-        yield
-    finally:
-        limits.discard(limit)
+def _waiting_of(client: httpx2.AsyncClient) -> Waiting:
+    return _waiting.setdefault(client, Waiting())
 
 
 async def _close_client(client: httpx2.AsyncClient) -> None:
-    for limit in _limits_of.get(client, ()):
-        with contextlib.suppress(RuntimeError):  # it has come just now
-            limit.reschedule(asyncio.get_running_loop().time())
+    _waiting_of(client).end()
     await client.aclose()
 
 
