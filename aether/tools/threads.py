@@ -33,28 +33,40 @@ class OverdueError(TimeoutError):
 class _Job:
     """One piece of work on its way from an event loop to a thread and back."""
 
-    __slots__ = ("abandoned", "context", "ended", "loop", "outcome", "started", "work")
+    __slots__ = ("abandoned", "context", "ended", "loop", "outcome", "result", "started", "work")
 
     def __init__(self, work: Callable[[], Any], context: contextvars.Context) -> None:
         self.work = work
         self.context = context
         self.loop = asyncio.get_running_loop()
         self.outcome: asyncio.Future[_Outcome] = self.loop.create_future()
+        self.result: _Outcome | None = None
         self.started = False
         self.ended = False
         self.abandoned = False
 
-    def deliver(self, outcome: _Outcome) -> None:
-        """Tell the waiting loop. From any thread."""
+    def let_go(self) -> None:
+        """Drop what is not needed any more, which may take its time to go. In the work's thread."""
+        del self.work, self.context
+        if self.abandoned:
+            self.result = None
+
+    def tell(self) -> None:
+        """Tell the waiting loop the result, which it alone holds from then on. From any thread."""
         try:
-            self.loop.call_soon_threadsafe(self.settle, outcome)
+            self.loop.call_soon_threadsafe(self._take)
         except RuntimeError:  # the loop was closed: nobody waits any more
             return
 
-    def settle(self, outcome: _Outcome) -> None:
+    def _take(self) -> None:
+        result, self.result = self.result, None
+        if result is not None:
+            self.settle(result)
+
+    def settle(self, result: _Outcome) -> None:
         """End the wait, unless it has ended. In the loop's thread."""
         if not self.outcome.done():
-            self.outcome.set_result(outcome)
+            self.outcome.set_result(result)
 
 
 _Mailbox = SimpleQueue[_Job]
@@ -150,7 +162,9 @@ class WorkerThreads:
             self._abandoned += 1
             if self._abandoned >= self._limit:
                 while self._waiting:
-                    self._waiting.popleft().deliver((None, self._stuck()))
+                    waiting = self._waiting.popleft()
+                    waiting.result = (None, self._stuck())
+                    waiting.tell()
 
     def _stuck(self) -> ToolError:
         return ToolError(
@@ -160,14 +174,15 @@ class WorkerThreads:
 
     def _serve(self, mailbox: _Mailbox) -> None:
         while job := self._next(mailbox):
-            if self._starts(job, mailbox):
+            if self._starts(job):
                 try:
-                    outcome: _Outcome = (job.context.run(job.work), None)
+                    job.result = (job.context.run(job.work), None)
                 except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
-                    outcome = (None, error)
-                self._ends(job, mailbox)
-                job.deliver(outcome)
-                del outcome
+                    job.result = (None, error)
+            job.let_go()  # as long as the thread is not free: other work would wait for it
+            self._ends(job, mailbox)
+            if job.result is not None:
+                job.tell()
             del job
 
     def _next(self, mailbox: _Mailbox) -> _Job | None:
@@ -182,18 +197,16 @@ class WorkerThreads:
                     return None
             return mailbox.get()  # it has come just now
 
-    def _starts(self, job: _Job, mailbox: _Mailbox) -> bool:
+    def _starts(self, job: _Job) -> bool:
         with self._lock:
             job.started = not job.abandoned
-            if not job.started:
-                self._is_free(mailbox)
             return job.started
 
     def _ends(self, job: _Job, mailbox: _Mailbox) -> None:
         """Its thread is free before anybody is told, who may have more to do at once."""
         with self._lock:
             job.ended = True
-            if job.abandoned:
+            if job.started and job.abandoned:
                 self._abandoned -= 1
             self._is_free(mailbox)
 

@@ -35,10 +35,12 @@ class Gate:
         self._go.set()
 
 
-async def abandon(threads: WorkerThreads) -> Gate:
+async def abandon(
+    threads: WorkerThreads, work_of: Callable[[Gate], Callable[[], object]] = lambda gate: gate
+) -> Gate:
     """Leave one thread behind, hanging."""
     gate = Gate()
-    task = asyncio.create_task(threads.run(gate))
+    task = asyncio.create_task(threads.run(work_of(gate)))
     await gate.begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -256,11 +258,38 @@ async def test_nothing_of_the_work_is_kept_alive() -> None:
         with pytest.raises(ValueError):
             await threads.run(witness.fail)
         del witness
-        await until(lambda: bool(threads._idle))
-        await asyncio.sleep(0)  # the event loop holds what woke this task until its next turn
-        assert alive() is None
+        async with asyncio.timeout(5):  # its thread tells of its end before it has let go of all
+            await until(lambda: alive() is None)
     finally:
         gc.enable()
+
+
+async def test_a_thread_is_not_free_before_what_it_worked_with_is_gone() -> None:
+    went: list[threading.Thread] = []
+    gone = threading.Event()
+
+    class Slow:
+        def __init__(self, gate: Gate) -> None:
+            self.gate = gate
+
+        def __call__(self) -> None:
+            self.gate()
+
+        def __del__(self) -> None:
+            went.append(threading.current_thread())
+            if went[0] is not threading.main_thread():
+                gone.wait(60)
+
+    threads = WorkerThreads(limit=2)
+    (await abandon(threads, Slow)).open()
+    try:
+        await until(lambda: bool(went))
+        assert went[0] is not threading.main_thread()
+        assert await asyncio.wait_for(threads.run(threading.current_thread), 5) is not went[0]
+        assert threads.abandoned == 1
+    finally:
+        gone.set()
+    await until(lambda: threads.abandoned == 0)
 
 
 async def test_work_that_hangs_keeps_nobody_alive_who_waited_for_it() -> None:
