@@ -182,7 +182,7 @@ async def _pass_through(
     if isinstance(answer, str):
         return _success(call, bounded(answer, limit), value=answer, untrusted=untrusted)
     if isinstance(answer, ToolResult):
-        return answer.model_copy(update={"content": bounded(answer.content, limit)})
+        return _within(answer, limit, call)
     return _failure(
         call,
         "InvalidResult",
@@ -241,7 +241,7 @@ async def _finish(
     except Exception as error:  # noqa: BLE001 - told in the result
         return _failed(call, tool, error, overdue=deadline.expired())
     if isinstance(value, ToolResult):
-        return value.model_copy(update={"content": bounded(value.content, limit)})
+        return _within(value, limit, call)
     try:
         content = await render_bounded(value, limit)
     except Exception as error:  # noqa: BLE001 - told in the result
@@ -273,6 +273,14 @@ def _is_cancelled() -> bool:
     """Whether the current task was cancelled, rather than `CancelledError` raised in it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _within(result: ToolResult, limit: int, call: ToolCall) -> ToolResult:
+    """An author's own result, with no more content than there may be."""
+    if not isinstance(result.content, str):  # copies are not checked
+        kind = type(result.content).__name__
+        return _failure(call, "InvalidResult", f"the content of a ToolResult is a str, not {kind}")
+    return result.model_copy(update={"content": bounded(result.content, limit)})
 
 
 def _success(call: ToolCall, content: str, *, value: object, untrusted: bool) -> ToolResult:

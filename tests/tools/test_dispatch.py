@@ -521,6 +521,24 @@ async def test_a_string_of_a_class_of_its_own_from_middleware_is_a_plain_content
     assert denied.value is answer
 
 
+@pytest.mark.parametrize("content", [None, b"x", 5, ["x"]])
+async def test_a_copied_result_whose_content_is_no_text_is_an_error_result(content: object) -> None:
+    copied = ToolResult(tool_call_id="c", name="add", content="x").model_copy(
+        update={"content": content}
+    )
+
+    async def answer(call: ToolInvocation, next: NextHandler) -> ToolResult:
+        return copied
+
+    def own(a: int) -> ToolResult:
+        return copied
+
+    for result in (await run(add, {"a": 1}, middleware=[answer]), await run(own, {"a": 1})):
+        assert result.is_error
+        assert result.error_type == "InvalidResult"
+        assert type(content).__name__ in result.content
+
+
 async def test_middleware_can_change_the_arguments_and_the_result() -> None:
     async def change(call: ToolInvocation, next: NextHandler) -> ToolResult:
         result = await next(call.model_copy(update={"arguments": {"a": 10}, "id": "other"}))
