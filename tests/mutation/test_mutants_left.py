@@ -25,6 +25,7 @@ def of_words(before: str, after: str) -> bool:
         ('_log.info("is %s", a)', '_log.info("IS %s", a)'),
         ('raise _refused("no") from None', 'raise _refused("No") from None'),
         ('_note(a, "why")', '_note(a, "WHY")'),
+        ('raise error_of(ToolError, "no", a)', 'raise error_of(ToolError, "NO", a)'),
     ],
 )
 def test_letters_of_a_message_are_only_words(before: str, after: str) -> None:
@@ -36,6 +37,7 @@ def test_letters_of_a_message_are_only_words(before: str, after: str) -> None:
     [
         ('raise ToolError("no")', "raise ToolError(None)"),
         ('raise ToolError("no", a)', 'raise ToolError("no")'),
+        ('raise error_of(ToolError, "no", a)', 'raise error_of(None, "no", a)'),
         ('raise ToolError("no") from a', 'raise ToolError("XXnoXX") from b'),
         ('raise ToolError(f"no {a}")', 'raise ToolError(f"no {b}")'),
         ('raise ToolError("no", kind="cut")', 'raise ToolError("no", kind="CUT")'),
