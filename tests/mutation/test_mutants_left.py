@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-from tests.mutation.mutated import only_words
-from tests.mutation.score import ROOT, reasons
+from tests.mutation.mutated import Change, only_words
+from tests.mutation.score import ROOT, Mutant, noticed_by_now, reasons
 
 KEYS = [key for keys in reasons().values() for key in keys]
 
@@ -79,3 +79,11 @@ def test_what_a_reason_excuses_is_still_in_the_code(key: tuple[str, str, str, st
     ]
     assert any(before in source for source in sources), "take it out of survivors.toml"
     assert before != after
+
+
+def test_a_reason_stays_while_one_of_the_mutants_that_share_its_key_is_left() -> None:
+    module, function, before, after = KEYS[0]
+    change = Change(function, before, after, only_words=False)
+    left, noticed = (Mutant(module, change, code) for code in (0, 1))
+    assert noticed_by_now([noticed]) == {KEYS[0]}
+    assert noticed_by_now([left, noticed]) == set()
