@@ -79,8 +79,11 @@ class Progress:
         ended.
         """
         if response.finish_reason == "tool_calls" and not response.message.content:
-            what = "The model's answer says that it calls tools, but has no call and no text."
-            raise error_of(ProtocolError, what, response)
+            raise error_of(
+                ProtocolError,
+                "The model's answer says that it calls tools, but has no call and no text.",
+                response,
+            )
         output = self._run.output
         if output is None:
             if response.finish_reason == "error":

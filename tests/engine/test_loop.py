@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aether import Aether
-from aether.errors import InputError, ProtocolError, ToolLoopError
+from aether.errors import InputError, ProtocolError, ServerError, ToolLoopError
 from aether.llm.contracts import LLMRequest, LLMResponse, Message, ToolCall
 from aether.testing import FakeProvider
 
@@ -270,6 +270,26 @@ async def test_an_answer_that_lost_its_calls_is_an_error_unless_it_has_a_text() 
     said = LLMResponse("Hi", "fake-1", finish_reason="tool_calls")
     async with Aether(FakeProvider(responses=[said])) as client:
         assert await client.ask("go") == "Hi"
+
+
+@pytest.mark.parametrize(("raw", "told"), [("busy", "busy"), (None, "it does not say which")])
+async def test_a_text_that_an_error_ended_is_an_error_that_holds_it(
+    raw: str | None, told: str
+) -> None:
+    cut = LLMResponse(
+        *("It is", "fake-1"),
+        provider="acme",
+        request_id="req-1",
+        finish_reason="error",
+        finish_reason_raw=raw,
+    )
+    async with Aether(FakeProvider(responses=[cut])) as client:
+        with pytest.raises(ServerError, match=rf"\({told}\).* error\.partial") as raised:
+            await client.ask("go")
+    error = raised.value
+    assert (error.provider, error.model, error.request_id) == ("acme", "fake-1", "req-1")
+    assert error.partial is not None
+    assert error.partial.text == "It is"
 
 
 @pytest.mark.row("T13")

@@ -651,7 +651,7 @@ class TestWithRetry:
         refused = [error for error in results if isinstance(error, CircuitOpenError)]
         assert refused
         for error in refused:
-            assert "waited to be tried again" in str(error)
+            assert " opened while this call waited to be tried again. " in str(error)
             assert "ServerError" in error.__notes__[0]
 
     async def test_a_stream_that_breaks_in_the_middle_is_a_failure_and_is_not_repeated(

@@ -159,7 +159,7 @@ def test_an_event_that_is_too_large_is_a_protocol_error(line: bytes, end: bytes)
         decode(line + b"x" * 100 + end, max_bytes=99)
 
 
-@pytest.mark.parametrize("line", [b"data: ", b"data: a\ndata: "])
+@pytest.mark.parametrize("line", [b"data: ", b"data: a\ndata: ", b"data:"])
 def test_an_event_of_just_the_limit_is_read(line: bytes) -> None:
     event = line.ljust(99, b"x")
     assert len(decode(event + b"\n\n", max_bytes=99)) == 1
@@ -169,11 +169,26 @@ def test_an_event_of_just_the_limit_is_read(line: bytes) -> None:
 def test_a_name_that_is_not_utf8_spoils_no_data() -> None:
     assert decode(b"event: a\xffb\ndata: 1\n\n") == [("a\ufffdb", b"1")]
     assert decode(b"event: a\xffb\ndata: 1\ndata: 2\n\n") == [("a\ufffdb", b"1\n2")]
+    assert decode(b"event: a\xffb\ndata:1\n\n") == [("a\ufffdb", b"1")]
 
 
 def test_events_of_one_line_and_of_more_are_read_in_their_order() -> None:
-    stream = b"event: a\ndata: 1\n\nevent: b\ndata: 2\ndata: 3\n\nevent: c\ndata: 4\n\n"
+    stream = b"event: a\ndata: 1\n\nevent: b\ndata: 2\ndata: 3\n\nevent: c\ndata:4\n\n"
     assert decode(stream) == [("a", b"1"), ("b", b"2\n3"), ("c", b"4")]
+
+
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        (b"data: a\n\nDATA: b\n\n", data(b"a")),
+        (b"data: a\nDATA: b\n\n", data(b"a")),
+        (b"event: a\nDATA: 1\n\n", []),
+        (b"EVENT: a\ndata: 1\n\n", data(b"1")),
+        (b"event: a\ndata: 1\n\nEVENT: b\ndata: 2\n\n", [("a", b"1"), ("", b"2")]),
+    ],
+)
+def test_a_field_in_capitals_is_unknown(stream: bytes, events: list[tuple[str, bytes]]) -> None:
+    assert decode(stream) == events
 
 
 def test_many_events_may_be_larger_together() -> None:
@@ -260,11 +275,12 @@ def test_bare_json_with_an_error_is_an_event() -> None:
 
 
 @pytest.mark.row("S11")
-def test_an_event_of_too_many_lines_is_a_protocol_error() -> None:
+@pytest.mark.parametrize("line", [b"data:\n", b"data: \n"])
+def test_an_event_of_too_many_lines_is_a_protocol_error(line: bytes) -> None:
     """Each line takes its time: so many of them would hold up everything else."""
     with pytest.raises(ProtocolError, match="lines"):
-        decode(b"data:\n" * (MAX_EVENT_LINES + 1) + b"\n")
-    assert len(decode(b"data:\n" * MAX_EVENT_LINES + b"\n")[0][1]) == MAX_EVENT_LINES - 1
+        decode(line * (MAX_EVENT_LINES + 1) + b"\n")
+    assert len(decode(line * MAX_EVENT_LINES + b"\n")[0][1]) == MAX_EVENT_LINES - 1
 
 
 @pytest.mark.row("S11")

@@ -56,9 +56,9 @@ def only_words(before: ast.AST, after: ast.AST) -> bool:
     """Whether two functions differ in nothing but the words of messages.
 
     Those are the string literals, parts of f-strings included, in the positional arguments of an
-    error, of `_refused`, `_refusal` and `_note`, or of a log call. A keyword's value, as in
-    `kind="truncated"`, is none, nor is a string that is looked up, compared, sent or passed on: it
-    is a protocol's or a promise. Words that are left out altogether are a change, too.
+    error, of `error_of`, `_refused`, `_refusal` and `_note`, or of a log call. A keyword's value,
+    as in `kind="truncated"`, is none, nor is a string that is looked up, compared, sent or passed
+    on: it is a protocol's or a promise. Words that are left out altogether are a change, too.
     """
     return _without_words(before) == _without_words(after)
 
@@ -82,7 +82,7 @@ def _tells(called: ast.expr) -> bool:
         logged = isinstance(called.value, ast.Name) and called.value.id == "_log"
         return logged or called.attr == "_refusal"
     return isinstance(called, ast.Name) and (
-        called.id.endswith("Error") or called.id in {"_note", "_refused"}
+        called.id.endswith("Error") or called.id in {"_note", "_refused", "error_of"}
     )
 
 

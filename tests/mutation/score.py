@@ -88,6 +88,13 @@ def unexplained(mutants: Iterable[Mutant]) -> list[Mutant]:
     return [mutant for mutant in left(mutants) if mutant.key not in known]
 
 
+def noticed_by_now(mutants: list[Mutant]) -> set[tuple[str, str, str, str]]:
+    """The keys that need no reason any more: none of the mutants that share one is left."""
+    known = {key for keys in reasons().values() for key in keys}
+    noticed = {mutant.key for mutant in mutants if mutant.noticed}
+    return known & noticed - {mutant.key for mutant in left(mutants)}
+
+
 def table(mutants: list[Mutant]) -> str:
     """A line a module, and their sum."""
     lines = [
@@ -170,8 +177,7 @@ def main(arguments: list[str]) -> str | None:
         print(as_toml(m for m in unexplained(mutants) if part in m.module))
         return None
     print(table(mutants))
-    known = {key for keys in reasons().values() for key in keys}
-    if gone := known & {mutant.key for mutant in mutants if mutant.noticed}:
+    if gone := noticed_by_now(mutants):
         print("\nNoticed by now, so survivors.toml need not have them:")
         print("\n".join(map(str, sorted(gone))))
     if alone := unexplained(mutants):

@@ -6,8 +6,8 @@ import ast
 
 import pytest
 
-from tests.mutation.mutated import only_words
-from tests.mutation.score import ROOT, reasons
+from tests.mutation.mutated import Change, only_words
+from tests.mutation.score import ROOT, Mutant, noticed_by_now, reasons
 
 KEYS = [key for keys in reasons().values() for key in keys]
 
@@ -25,6 +25,7 @@ def of_words(before: str, after: str) -> bool:
         ('_log.info("is %s", a)', '_log.info("IS %s", a)'),
         ('raise _refused("no") from None', 'raise _refused("No") from None'),
         ('_note(a, "why")', '_note(a, "WHY")'),
+        ('raise error_of(ToolError, "no", a)', 'raise error_of(ToolError, "NO", a)'),
     ],
 )
 def test_letters_of_a_message_are_only_words(before: str, after: str) -> None:
@@ -36,6 +37,7 @@ def test_letters_of_a_message_are_only_words(before: str, after: str) -> None:
     [
         ('raise ToolError("no")', "raise ToolError(None)"),
         ('raise ToolError("no", a)', 'raise ToolError("no")'),
+        ('raise error_of(ToolError, "no", a)', 'raise error_of(None, "no", a)'),
         ('raise ToolError("no") from a', 'raise ToolError("XXnoXX") from b'),
         ('raise ToolError(f"no {a}")', 'raise ToolError(f"no {b}")'),
         ('raise ToolError("no", kind="cut")', 'raise ToolError("no", kind="CUT")'),
@@ -77,3 +79,11 @@ def test_what_a_reason_excuses_is_still_in_the_code(key: tuple[str, str, str, st
     ]
     assert any(before in source for source in sources), "take it out of survivors.toml"
     assert before != after
+
+
+def test_a_reason_stays_while_one_of_the_mutants_that_share_its_key_is_left() -> None:
+    module, function, before, after = KEYS[0]
+    change = Change(function, before, after, only_words=False)
+    left, noticed = (Mutant(module, change, code) for code in (0, 1))
+    assert noticed_by_now([noticed]) == {KEYS[0]}
+    assert noticed_by_now([left, noticed]) == set()
