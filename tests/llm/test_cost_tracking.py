@@ -410,12 +410,17 @@ class TestLedger:
 
 
 class TestPartsWithoutTheirWhole:
-    async def test_an_estimate_is_no_less_than_the_parts_that_were_told(self) -> None:
-        told: dict[str, Any] = {
-            "cache_read_tokens": 700,
-            "cache_write_tokens": 50,
-            "reasoning_tokens": 900,
-        }
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"cache_read_tokens": 700, "cache_write_tokens": 50, "reasoning_tokens": 900},
+            {"token_details": {"input_audio_tokens": 750, "output_audio_tokens": 900}},
+        ],
+        ids=["counts", "details"],
+    )
+    async def test_an_estimate_is_no_less_than_the_parts_that_were_told(
+        self, told: dict[str, Any]
+    ) -> None:
         answer = an_answer(input_tokens=None, output_tokens=None, **told)
         stack = CostTrackingProvider(Scripted(answer), provider="openai")
         await stack.complete(a_request(max_tokens=1000))
@@ -426,8 +431,91 @@ class TestPartsWithoutTheirWhole:
         assert stack.usage.uncertain_cost_usd > 0.0
 
 
+class TestPartsOfTheirWhole:
+    """Of ten tokens of input and five of output, unless others are told."""
+
+    async def settled(self, told: dict[str, Any]) -> LedgerEntry:
+        stack = tracking(an_answer(**told))
+        await stack.complete(a_request())
+        [entry] = stack.usage.ledger
+        return entry
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"cache_read_tokens": 10},
+            {"cache_write_tokens": 10},
+            {"cache_read_tokens": 6, "cache_write_tokens": 4},
+            {"cache_read_tokens": 4, "token_details": {"cache_audio_read_tokens": 4}},
+            {"cache_write_tokens": 4, "token_details": {"cache_write_1h_tokens": 4}},
+            {"token_details": {"input_audio_tokens": 10, "output_audio_tokens": 5}},
+            {"reasoning_tokens": 5},
+            {"cache_read_tokens": 4, "output_tokens": 0},
+        ],
+        ids=str,
+    )
+    async def test_parts_may_be_all_of_it(self, told: dict[str, Any]) -> None:
+        entry = await self.settled(told)
+        assert (entry.state, entry.input_tokens) == ("exact", 10)
+        assert entry.output_tokens == told.get("output_tokens", 5)
+        assert entry.token_details == told.get("token_details", {})
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"cache_read_tokens": 11},
+            {"cache_write_tokens": 11},
+            {"cache_read_tokens": 6, "cache_write_tokens": 5},
+            {"cache_read_tokens": 1, "input_tokens": 0},
+            {"token_details": {"input_audio_tokens": 6, "input_image_tokens": 5}},
+            {"cache_read_tokens": 4, "token_details": {"cache_audio_read_tokens": 5}},
+            {"cache_write_tokens": 4, "token_details": {"cache_write_1h_tokens": 5}},
+            {"token_details": {"cache_audio_read_tokens": 1}},
+        ],
+        ids=str,
+    )
+    async def test_input_of_which_a_part_is_more_than_the_whole_is_not_known(
+        self, told: dict[str, Any]
+    ) -> None:
+        entry = await self.settled(told)
+        assert (entry.state, entry.output_tokens) == ("estimated", 5)
+        assert (entry.most_input_tokens or 0) > 11
+        assert entry.most_output_tokens is None
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"reasoning_tokens": 6},
+            {"reasoning_tokens": 1, "output_tokens": 0},
+            {"token_details": {"output_audio_tokens": 6}},
+        ],
+        ids=str,
+    )
+    async def test_output_of_which_a_part_is_more_than_the_whole_is_not_known(
+        self, told: dict[str, Any]
+    ) -> None:
+        entry = await self.settled(told)
+        assert (entry.state, entry.input_tokens) == ("estimated", 10)
+        assert (entry.most_output_tokens or 0) > 6
+        assert entry.most_input_tokens is None
+
+    async def test_where_the_cache_has_more_in_a_part_only_parts_of_the_output_are_kept(
+        self,
+    ) -> None:
+        output = {"output_audio_tokens": 3, "output_image_tokens": 2}
+        input_ = {"input_audio_tokens": 2, "cache_audio_read_tokens": 5}
+        entry = await self.settled({"cache_read_tokens": 4, "token_details": {**input_, **output}})
+        assert entry.token_details == output
+
+
 class TestNonsense:
     """What a third party's provider says of its use may be no number of tokens or dollars."""
+
+    async def test_nothing_is_a_count(self) -> None:
+        stack = tracking(an_answer(input_tokens=0, output_tokens=0))
+        await stack.complete(a_request())
+        assert [entry.state for entry in stack.usage.ledger] == ["exact"]
+        assert stack.usage.total_cost_usd == 0.0
 
     @pytest.mark.parametrize("told", [-5, "7", 2.5, math.nan])
     async def test_what_is_no_count_is_not_known(self, told: Any) -> None:
@@ -587,17 +675,23 @@ class TestUncertainty:
         assert entries == [own]
         assert (own.state, own.most_output_tokens, earlier.state) == ("unknown", 5, "pending")
 
-    async def test_a_call_on_a_used_context_is_counted_by_itself(self) -> None:
+    @pytest.mark.parametrize("streamed", [False, True])
+    @pytest.mark.parametrize("fails", [False, True])
+    async def test_a_call_on_a_used_context_is_counted_by_itself(
+        self, streamed: bool, fails: bool
+    ) -> None:
         context = CallContext()
         earlier = context.open_entry(provider="p", model=MODEL)
         earlier.state, earlier.input_tokens, earlier.output_tokens = "exact", 1000, 1000
-        stack = tracking(deltas("42."))
-        with pytest.raises(RuntimeError):
-            await tracking(RuntimeError("no")).complete(a_request(context=CallContext()))
-        await collect(stack.stream(a_request(context=context)))
-        assert earlier not in stack.usage.ledger
-        now = datetime.now(UTC)
-        assert all(abs(now - entry.started_at).total_seconds() < 60 for entry in stack.usage.ledger)
+        came = deltas("42.") if streamed else an_answer()
+        stack = tracking(RuntimeError("no") if fails else came)
+        request = a_request(context=context)
+        call = collect(stack.stream(request)) if streamed else stack.complete(request)
+        await asyncio.gather(call, return_exceptions=True)
+        [entry] = stack.usage.ledger
+        assert [earlier, entry] == context.entries
+        assert entry.state == ("unknown" if fails else "exact")
+        assert abs(datetime.now(UTC) - entry.started_at).total_seconds() < 60
 
     async def test_an_estimate_may_have_cost_nothing(self) -> None:
         entry = LedgerEntry("p", MODEL, "estimated", 9, 0, most_input_tokens=10)
@@ -859,6 +953,11 @@ class TestWhatARequestMayHold:
         assert 50 < text < 1000
         assert 2 * LARGEST_IMAGE + text <= self.bound(TextPart(text="Look."), image, image)
         assert self.bound(image, image) < 3 * LARGEST_IMAGE
+
+    def test_arguments_that_are_no_json_may_be_of_any_length_too(self) -> None:
+        call = ToolCall.parse("c", "look", "{" + "x" * LARGEST_INPUT)
+        calling = Message("assistant", "x" * 50, tool_calls=[call])
+        assert input_token_bound(LLMRequest([calling], model=MODEL)) == LARGEST_INPUT
 
     def test_sound_is_no_more_than_its_bytes_and_what_is_named_of_any_length(self) -> None:
         sound = AudioPart(data=b"x", media_type="audio/wav")
