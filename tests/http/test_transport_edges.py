@@ -879,6 +879,31 @@ async def test_closing_ends_a_request_that_waits_without_a_limit(
                 await asyncio.wait_for(call, 5)
 
 
+@pytest.mark.parametrize("make", [AiohttpTransport, HttpxTransport])
+async def test_closing_ends_a_request_that_waits_for_its_turn(
+    make: Callable[..., Transport],
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
+        await connection.wait_closed_by_peer()
+
+    limits = Timeout(connect=None, read=None)
+    async with opened(make(max_connections=1)) as transport, RawServer(script) as server:
+        async with transport.stream("GET", server.url, headers={}, timeout=limits):
+            limited = Timeout(connect=None, read=None, total=60)
+            calls = [
+                asyncio.ensure_future(get(transport, server.url, timeout=each))
+                for each in (limits, limited, limits)
+            ]
+            await asyncio.sleep(0.01)
+            await transport.aclose()  # and the stream's reader does not look up
+            for call in calls:
+                with pytest.raises(ProviderConnectionError, match="was closed"):
+                    await asyncio.wait_for(call, 5)
+        assert server.accepted == 1
+
+
 @pytest.mark.parametrize("end", ["cancelled", "closed", "late"])
 async def test_a_handshake_that_ends_early_leaves_no_connection_to_the_garbage_collector(
     make_transport: Callable[[], Transport], end: str

@@ -58,9 +58,9 @@ class Session:
     ) -> None:
         guarded = check_address is not None
         self._door = None if check_address is None else _Door(check_address)
-        # aiohttp's own limit would count waiting as connecting.
-        self.turns = None if max_connections is None else Turns(max_connections)
         self._waiting = Waiting()
+        # aiohttp's own limit would count waiting as connecting.
+        self.turns = None if max_connections is None else Turns(max_connections, self._waiting)
         self._connector = aiohttp.TCPConnector(
             limit=0,
             force_close=guarded,
@@ -187,31 +187,31 @@ class Session:
 class Turns:
     """No more connections at once than there may be, for one event loop."""
 
-    __slots__ = ("_free",)
+    __slots__ = ("_free", "_waiting")
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, waiting: Waiting) -> None:
         self._free = asyncio.Semaphore(connections)
+        self._waiting = waiting
 
     async def take(self, timeout: Timeout) -> Timeout:
         """Wait, first come, first served, until a connection may be made. What is left of the
-        limits then; `RequestTimeoutError` if nothing is.
+        limits then; `RequestTimeoutError` if nothing is, or all is closed meanwhile.
         """
         if not self._free.locked():
             await self._free.acquire()
             return timeout
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        deadline = None if timeout.total is None else begun + timeout.total
         try:
-            async with asyncio.timeout(timeout.total):
+            async with self._waiting.until(deadline):
                 await self._free.acquire()
         except TimeoutError:
             raise RequestTimeoutError(
                 "All connections that there may be were in use until the time was up.",
                 kind="connect",
             ) from None
-        if timeout.total is None:
-            return timeout
-        return replace(timeout, total=timeout.total - (loop.time() - begun))
+        return timeout if deadline is None else replace(timeout, total=deadline - loop.time())
 
     def end(self) -> None:
         """Let the next one in."""

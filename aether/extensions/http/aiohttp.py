@@ -276,7 +276,7 @@ class _Exchange(AbstractAsyncContextManager[HTTPStream]):
         await self.aclose()
 
     def _translate(self, error: Exception) -> AetherError:
-        if isinstance(error, AetherError):
+        if isinstance(error, AetherError) and not self._session.closed:  # which ends a turn's wait
             return error
         # Their frames hold what was waited for, and that the error: until garbage is collected.
         error.__traceback__ = error.__cause__ = None
