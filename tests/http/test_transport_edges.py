@@ -904,6 +904,32 @@ async def test_closing_ends_a_request_that_waits_for_its_turn(
         assert server.accepted == 1
 
 
+def test_a_request_ends_where_the_generators_of_its_loop_are_shut_down_under_it(
+    make_transport: Callable[[], Transport],
+) -> None:
+    waits = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        waits.set()
+        await connection.wait_closed_by_peer()
+
+    async def ask() -> None:
+        async with RawServer(script) as server:
+            url = server.url.replace("http:", "https:")
+            await get(make_transport(), url, timeout=Timeout(connect=None, read=None))
+
+    async def end(call: asyncio.Task[None]) -> None:
+        with pytest.raises(ProviderConnectionError, match="was closed"):
+            await asyncio.wait_for(call, 5)
+
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        call = loop.create_task(ask())
+        runner.run(waits.wait())
+        runner.run(loop.shutdown_asyncgens())
+        runner.run(end(call))
+
+
 @pytest.mark.parametrize("end", ["cancelled", "closed", "late"])
 async def test_a_handshake_that_ends_early_leaves_no_connection_to_the_garbage_collector(
     make_transport: Callable[[], Transport], end: str

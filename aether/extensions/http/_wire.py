@@ -11,7 +11,8 @@ import errno
 import functools
 import io
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from types import TracebackType
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
@@ -62,15 +63,9 @@ class Waiting:
     def __init__(self) -> None:
         self._limits: set[asyncio.Timeout] = set()
 
-    @contextlib.asynccontextmanager
-    async def until(self, deadline: float | None) -> AsyncGenerator[None, None]:
+    def until(self, deadline: float | None) -> _Wait:
         """`TimeoutError` when the time is up, or at once when all is ended."""
-        async with asyncio.timeout_at(deadline) as limit:
-            self._limits.add(limit)
-            try:
-                yield
-            finally:
-                self._limits.discard(limit)
+        return _Wait(self._limits, asyncio.timeout_at(deadline))
 
     def end(self) -> None:
         """End every wait. Their tasks learn of it in the loop's next turn."""
@@ -78,6 +73,28 @@ class Waiting:
         for limit in self._limits:
             with contextlib.suppress(RuntimeError):  # it has come just now
                 limit.reschedule(now)
+
+
+class _Wait:
+    # No generator, which would take longer, and which a loop that is shut down closes in mid-wait.
+    __slots__ = ("_limit", "_limits")
+
+    def __init__(self, limits: set[asyncio.Timeout], limit: asyncio.Timeout) -> None:
+        self._limits = limits
+        self._limit = limit
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._limits.add(self._limit)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._limits.discard(self._limit)
+        await self._limit.__aexit__(kind, error, traceback)
 
 
 def check_max_connections(number: int | None) -> None:
