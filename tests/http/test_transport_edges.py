@@ -984,6 +984,27 @@ async def test_who_is_cancelled_when_all_is_closed_is_cancelled(
             await asyncio.wait_for(call, 5)
 
 
+async def test_a_pool_of_one_request_is_gone_with_it_without_the_garbage_collector(
+    make_transport: Callable[[], Transport],
+) -> None:
+    kinds = {"AsyncConnectionPool", "TCPConnector", "Session", "AsyncClient"}
+
+    def pools() -> int:
+        return sum(type(it).__name__ in kinds for it in gc.get_objects())
+
+    async with opened(make_transport()) as transport, RawServer(always(OK)) as server:
+        await get(transport, server.url, check_address=lambda host, port: None)
+        gc.collect()
+        gc.disable()
+        try:
+            before = pools()
+            await get(transport, server.url, check_address=lambda host, port: None)
+            await asyncio.sleep(0.002)  # until the loop has closed the connection
+            assert pools() == before
+        finally:
+            gc.enable()
+
+
 @pytest.mark.parametrize("failure", ["closed", "cut", "silent", "not allowed"])
 async def test_an_exchange_that_failed_is_held_by_nothing_once_its_error_is(
     make_transport: Callable[[], Transport], failure: str

@@ -18,7 +18,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
     Iterator,
     Mapping,
 )
@@ -27,7 +26,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies_environment
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakMethod
 
 from aether._optional import require
 from aether.errors import (
@@ -367,7 +366,8 @@ def _make_client(
         pool: Any = getattr(transport, "_pool", None)
         close = getattr(pool, "_close_connections", None)
         if close is not None:
-            pool._close_connections = functools.partial(_close_all, close)  # noqa: SLF001 - see above
+            # Weakly: a pool that held its own method would be left to the garbage collector.
+            pool._close_connections = functools.partial(_close_all, WeakMethod(close))  # noqa: SLF001 - see above
         backend = getattr(pool, "_network_backend", None)
         if backend is not None:
             pool._network_backend = _Network(backend)  # noqa: SLF001 - see above
@@ -422,15 +422,13 @@ def _no_socks() -> ConfigurationError:
     )
 
 
-async def _close_all(
-    close: Callable[[list[Any]], Coroutine[Any, Any, None]], connections: list[Any]
-) -> None:
+async def _close_all(close: Callable[[], Any], connections: list[Any]) -> None:
     """Close kept connections that have expired, even if who happens to do it is cancelled.
 
     The pool has forgotten them by then: the rest of them would stay open.
     """
     if connections:
-        closing = asyncio.ensure_future(close(connections))
+        closing = asyncio.ensure_future(close()(connections))
         _closing.add(closing)
         closing.add_done_callback(_closing.discard)
         await asyncio.shield(closing)
