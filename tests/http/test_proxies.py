@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -76,6 +77,29 @@ async def test_a_proxy_of_the_environment_is_used(
         await transport.aclose()
     assert response.body == b"proxy"
     assert seen[0].startswith(b"POST http://model.example/v1 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 Connection established\r\n\r\n"])
+async def test_closing_ends_the_connection_to_a_proxy_that_makes_another(
+    make_transport: Callable[[], Transport], answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def script(connection: Connection) -> None:
+        await connection.read_request()
+        await connection.write(answer)
+        asked.set()
+        await connection.wait_closed_by_peer()
+
+    async with RawServer(script) as server, opened(make_transport()) as transport:
+        monkeypatch.setenv("HTTPS_PROXY", server.url)
+        limits = Timeout(connect=None, read=None)
+        call = asyncio.ensure_future(get(transport, "https://model.example/v1", timeout=limits))
+        await asked.wait()
+        await transport.aclose()
+        with pytest.raises(ProviderConnectionError, match="was closed"):
+            await asyncio.wait_for(call, 5)
+        await server.until_open(0)
 
 
 async def test_the_environment_is_not_searched_at_each_request_where_it_names_no_proxy(

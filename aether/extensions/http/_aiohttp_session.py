@@ -51,7 +51,16 @@ class Session:
     for the body) costs as much as all the rest.
     """
 
-    __slots__ = ("_connector", "_door", "_idle", "_waiting", "patience", "target", "turns")
+    __slots__ = (
+        "_connector",
+        "_door",
+        "_idle",
+        "_waiting",
+        "closed",
+        "patience",
+        "target",
+        "turns",
+    )
 
     def __init__(
         self, check_address: AddressCheck | None = None, *, max_connections: int | None = None
@@ -74,10 +83,7 @@ class Session:
         loop = asyncio.get_running_loop()
         self._idle = IdleLines(loop)
         self.patience = Patience(loop)
-
-    @property
-    def closed(self) -> bool:
-        return self._connector.closed
+        self.closed = False
 
     @property
     def refusal(self) -> Exception | None:
@@ -147,9 +153,7 @@ class Session:
         had asked would be taken for that to the next request. Nothing has been sent by then, so
         another connection takes its place.
         """
-        if self._connector.closed:
-            raise RuntimeError("The connector is closed.")
-        while True:
+        while not self.closed:
             try:
                 async with self._waiting.until(None):
                     connection = await self._connector.connect(
@@ -173,12 +177,18 @@ class Session:
             if line.is_quiet():
                 return line
             line.close()
+        raise RuntimeError("The session is closed.")
 
     async def aclose(self) -> None:
+        self.closed = True
         if self._door is not None:
             self._door.refusal = None  # it has been raised: its frames hold this, which held it
         self.patience.close()
-        self._waiting.end()  # first: aiohttp cancels who looks for an address, as if of itself
+        # First: aiohttp, once closed, cancels who looks for an address, as if of itself, and leaves
+        # a connection open on which a proxy was asked for another.
+        self._waiting.end()
+        while self._waiting:  # noqa: ASYNC110 - for a few turns of the loop
+            await asyncio.sleep(0)
         closing = self._connector.close()  # also of idle lines, which are in use to aiohttp
         self._idle.close()
         await closing

@@ -63,6 +63,9 @@ class Waiting:
     def __init__(self) -> None:
         self._limits: set[asyncio.Timeout] = set()
 
+    def __len__(self) -> int:
+        return len(self._limits)
+
     def until(self, deadline: float | None) -> _Wait:
         """`TimeoutError` when the time is up, or at once when all is ended."""
         return _Wait(self._limits, asyncio.timeout_at(deadline))
