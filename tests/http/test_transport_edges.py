@@ -879,6 +879,32 @@ async def test_closing_ends_a_request_that_waits_without_a_limit(
                 await asyncio.wait_for(call, 5)
 
 
+@pytest.mark.parametrize("guarded", [False, True])
+async def test_closing_does_not_wait_for_an_upload_that_nobody_reads(
+    make_transport: Callable[[], Transport], guarded: bool
+) -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # so that it is soon full
+        server.bind(("127.0.0.1", 0))
+        server.listen()  # and never accepts
+        transport = make_transport()
+        call = asyncio.ensure_future(
+            transport.request(
+                "POST",
+                f"http://127.0.0.1:{server.getsockname()[1]}",
+                headers={},
+                body=b"x" * (30 * MEGABYTE),
+                timeout=Timeout(connect=None, read=None),
+                max_bytes=10,
+                check_address=(lambda host, port: None) if guarded else None,
+            )
+        )
+        await asyncio.sleep(0.02)
+        await asyncio.wait_for(transport.aclose(), 5)
+        with pytest.raises(ProviderConnectionError, match="was closed"):
+            await asyncio.wait_for(call, 5)
+
+
 @pytest.mark.parametrize("make", [AiohttpTransport, HttpxTransport])
 async def test_closing_ends_a_request_that_waits_for_its_turn(
     make: Callable[..., Transport],

@@ -53,7 +53,11 @@ class Line(asyncio.Protocol):
         connection: Connection,
         protocol: ResponseHandler,
         transport: asyncio.Transport,
+        lines: set[Line],
     ) -> None:
+        lines.add(self)
+        self._lines = lines
+        """Those that are open, itself among them."""
         self.server = server
         """Whither it leads, and by which way: equal for lines that may stand for one another."""
         self.connection = connection
@@ -190,6 +194,7 @@ class Line(asyncio.Protocol):
         self.protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._lines.discard(self)
         lost = aiohttp.ClientPayloadError("The connection was lost.")
         parser, self._parser = self._parser, None  # so that nothing pauses it any more
         if parser is not None and self._content is not None and self.protocol.connected:

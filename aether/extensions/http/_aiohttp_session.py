@@ -55,6 +55,7 @@ class Session:
         "_connector",
         "_door",
         "_idle",
+        "_lines",
         "_waiting",
         "closed",
         "patience",
@@ -81,6 +82,7 @@ class Session:
         self.target = functools.lru_cache(_TARGETS)(make)
         """What a method, a URL and a tuple of headers come to."""
         loop = asyncio.get_running_loop()
+        self._lines: set[Line] = set()
         self._idle = IdleLines(loop)
         self.patience = Patience(loop)
         self.closed = False
@@ -170,7 +172,7 @@ class Session:
                 if transport.is_closing() or protocol.should_close:  # also if the peer spoke first
                     connection.close()
                     raise aiohttp.ClientConnectionResetError("The connection was lost.")
-                line = Line(request.connection_key, connection, protocol, transport)
+                line = Line(request.connection_key, connection, protocol, transport, self._lines)
                 transport.set_protocol(line)
                 return line
             line.connection = connection
@@ -189,6 +191,8 @@ class Session:
         self._waiting.end()
         while self._waiting:  # noqa: ASYNC110 - for a few turns of the loop
             await asyncio.sleep(0)
+        for line in list(self._lines):
+            line.abort()  # aiohttp would wait until all is sent that was written
         closing = self._connector.close()  # also of idle lines, which are in use to aiohttp
         self._idle.close()
         await closing
