@@ -47,7 +47,7 @@ peers: $(VENV)/peers/.ready ## try it on servers that others wrote and against t
 recordings: $(VENV)/.test ## read a folder of recorded exchanges through the adapters (RECORDINGS=folder)
 	@$(BIN)/python tests/recordings/check_recordings.py $(or $(RECORDINGS),$(error Say where they are: make recordings RECORDINGS=folder)) $(ARGS)
 
-mutants: $(VENV)/.mutation ## change the code where mistakes cost most, and see whether the tests notice (about an hour)
+mutants: $(VENV)/.mutation ## change the code where mistakes cost most, and see whether the tests notice (about half an hour)
 	@$(BIN)/mutmut run $(ARGS) > mutants.log 2>&1 || { tail -c 3000 mutants.log | tr '\r' '\n'; exit 1; }
 	@$(BIN)/python tests/mutation/score.py
 
