@@ -5,6 +5,8 @@ from __future__ import annotations
 from aether.events import EVENT_NAMES, Event
 from benchmarks.contracts import Figure, Values
 from benchmarks.counting import Counted, counted
+from benchmarks.measures import check
+from benchmarks.server import TEXT, text_of
 from benchmarks.setting import Setting, Times
 from benchmarks.subjects.aether import client
 from benchmarks.timing import cpu_us
@@ -32,8 +34,10 @@ async def measure(setting: Setting) -> Values:
         await one.stream(len)
 
     async def both() -> None:
-        await one.call()
-        await stream()
+        text = await one.call()
+        texts: list[str] = []
+        await one.stream(texts.append)
+        check((text, "".join(texts)) == (TEXT, text_of(chunks)), (text, texts))
 
     try:
         await both()

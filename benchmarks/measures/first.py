@@ -5,8 +5,11 @@ from __future__ import annotations
 from time import perf_counter
 
 from benchmarks.contracts import Figure, Values
+from benchmarks.measures import check
+from benchmarks.server import text_of
 from benchmarks.setting import Setting
 
+CHUNKS = 5
 FIGURES = (Figure("first", "until the first text of a stream (by the clock)"),)
 
 
@@ -17,7 +20,10 @@ async def measure(setting: Setting) -> Values:
     """
     heard: list[float] = []
     waited: list[float] = []
-    async with setting.client("chunks=5") as client:
+    async with setting.client(f"chunks={CHUNKS}") as client:
+        texts: list[str] = []
+        await client.stream(texts.append)
+        check("".join(texts) == text_of(CHUNKS), texts)
         for _ in range(setting.times(150)):
             heard.clear()
             started = perf_counter()

@@ -7,6 +7,8 @@ from time import process_time
 
 from benchmarks.contracts import PROMPT, CannotMeasureError, Client, Figure, Values
 from benchmarks.machine import open_files
+from benchmarks.measures import check
+from benchmarks.server import TEXT
 from benchmarks.setting import Setting, Times
 
 AT_ONCE, _EACH = 1000, 3
@@ -29,7 +31,7 @@ async def measure(setting: Setting) -> Values:
 
         async def caller() -> None:
             for _ in range(_EACH):
-                await client.call()
+                check((text := await client.call()) == TEXT, text)
 
         started = process_time()
         async with asyncio.TaskGroup() as callers:

@@ -9,10 +9,13 @@ import gc
 
 from benchmarks.contracts import Client, Figure, Values
 from benchmarks.machine import resident
+from benchmarks.measures import check
+from benchmarks.server import TEXT, text_of
 from benchmarks.setting import Setting
 from benchmarks.timing import slope
 
 BEFORE, PART, WHOLE = 12_000, 20_000, 100_000
+CHUNKS = 10
 _POINTS, _LEAST = 20, 500
 """So often is memory read, but after so many calls at the earliest."""
 FIGURES = (
@@ -25,7 +28,7 @@ FIGURES = (
 async def measure(setting: Setting) -> Values:
     """The slope of the line through the resident memory, as it is from time to time."""
     calls = setting.times(WHOLE if setting.is_whole else PART)
-    async with setting.client() as client:
+    async with setting.client(f"chunks={CHUNKS}") as client:
         await _ask(client, setting.times(BEFORE))
         points: list[tuple[float, float]] = []
         each = min(calls, max(_LEAST, calls // _POINTS))
@@ -41,5 +44,12 @@ async def measure(setting: Setting) -> Values:
 
 
 async def _ask(client: Client, times: int) -> None:
+    texts: list[str] = []
     for number in range(times):
-        await (client.stream(len) if number % 2 else client.call())
+        texts.clear()
+        if number % 2:
+            await client.stream(texts.append)
+        else:
+            texts.append(await client.call())
+        said = "".join(texts)
+        check(said == (text_of(CHUNKS) if number % 2 else TEXT), said)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from aether import register_tool
 from benchmarks.contracts import PROMPT, Figure, Values, add
 from benchmarks.counting import counted
+from benchmarks.measures import check
+from benchmarks.server import TEXT
 from benchmarks.setting import Setting, Times
 from benchmarks.subjects.aether import Client, client
 from benchmarks.timing import cpu_us
@@ -33,7 +35,8 @@ async def measure(setting: Setting) -> Values:
     one: Client = client(setting.url("calls=0"))
 
     async def call() -> None:
-        await one.aether.ask(PROMPT, tools=names[:OFFERED])
+        text = await one.aether.ask(PROMPT, tools=names[:OFFERED])
+        check(text == TEXT, text)
 
     try:
         for name in names[:OFFERED]:

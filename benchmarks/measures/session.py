@@ -8,6 +8,7 @@ from aether import Aether, Message
 from aether.config import ProviderConfig
 from aether.extensions.memory import InMemorySessionStore
 from benchmarks.contracts import KEY, MODEL, PROMPT, Figure, Values
+from benchmarks.measures import check
 from benchmarks.server import TEXT
 from benchmarks.setting import Setting, Times
 from benchmarks.timing import cpu_us
@@ -69,7 +70,8 @@ async def measure(setting: Setting) -> Values:
                 nonlocal turns
                 name = f"session {turns}"
                 turns += 1
-                await client.session(name).ask(PROMPT)
+                text = await client.session(name).ask(PROMPT)
+                check(text == TEXT, text)
 
             times = setting.times(8)
             for number in range(5 * times + 1):

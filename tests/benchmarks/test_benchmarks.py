@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import re
 import sys
@@ -36,6 +37,8 @@ from benchmarks.worker import taken
 ROOT = Path(__file__).parents[2]
 SCALE = 0.002
 STARTS_PROCESSES = ("cold",)
+CHECKED_OTHERWISE = ("agent", "cold", "crowd")
+"""They ask nothing, ask in another process, or count what is wrong."""
 
 
 @pytest.fixture
@@ -87,12 +90,14 @@ async def test_a_measure_finds_what_is_so(
             assert row["values"][figure.key] > 0, figure.title
 
 
-async def test_a_wrong_answer_is_not_measured(origin: str) -> None:
-    class Elsewhere(Setting):
-        def url(self, behaviour: str = "") -> str:
-            return super().url("chunks=3")
-
-    row = await taken("chunk", Elsewhere("floor", origin, SCALE))
+@pytest.mark.parametrize("name", [name for name in MEASURES if name not in CHECKED_OTHERWISE])
+async def test_a_wrong_answer_is_not_measured(
+    name: str, origin: str, aether_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"benchmarks.measures.{name}")
+    monkeypatch.setattr(module, "TEXT", "another text", raising=False)
+    monkeypatch.setattr(module, "text_of", lambda _: "another text", raising=False)
+    row = await taken(name, Setting("aether", origin, SCALE))
     assert "wrong answer" in row["why_not"]
 
 
