@@ -79,7 +79,7 @@ class Answering:
         self.sent: list[bytes] = []
         self._turns = turns
         events = [_chunk({"role": "assistant", "content": ""})]
-        events += [_chunk({"content": "word "})] * chunks
+        events += [_chunk({"content": f"word {number} "}) for number in range(chunks)]
         events += [_chunk({}, finish_reason="stop"), _chunk(None, usage=_USAGE), b"[DONE]"]
         whole = [b"data: %s\n\n" % event for event in events]
         self._reads = [

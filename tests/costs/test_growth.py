@@ -1,6 +1,6 @@
 """What grows with what is there already, and how fast: counted in instructions, which see a loop
-that calls nothing. What C does in one step, such as to join all that came before, no count shows:
-`make bench ARGS=long` measures it.
+that calls nothing. What C does in one step, such as to copy a list of all that came before, no
+count shows: `make bench ARGS=long` measures it. Joins are counted in `test_steps.py`.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ async def test_each_chunk_of_a_stream_takes_alike() -> None:
         counts += await instructions(read)
     first, second = counts[1] - counts[0], counts[2] - counts[1]
     assert second == pytest.approx(first, rel=0.01)
-    assert 0 < first / 200 <= 360
+    assert 0 < first / 200 <= 340
 
 
 async def test_tools_that_are_registered_and_not_offered_are_not_even_walked_over() -> None:
