@@ -103,6 +103,10 @@ STANDARD_NOT_ASKED_FOR = {
 }
 """Of the standard library: few modules, which a number would hide, and some ms each."""
 
+BROUGHT_ALONG = "import asyncio, pydantic\nclass Model(pydantic.BaseModel): a: int\nModel(a=1)"
+STANDARD_ASKED_FOR = {"_json", "difflib", "json", "urllib"}
+"""Of the standard library, what Aether loads, and neither asyncio nor pydantic, in any Python."""
+
 
 @dataclass
 class Loaded:
@@ -175,6 +179,12 @@ async def test_import_loads_few_modules_and_none_that_only_some_calls_need() -> 
     assert loaded.standard <= (147 if built_later else 185)
     assert not loaded.names & NOT_ASKED_FOR
     assert not loaded.names & STANDARD_NOT_ASKED_FOR
+
+
+async def test_import_loads_little_of_the_standard_library_that_is_not_loaded_anyway() -> None:
+    added = (await loaded_by("import aether")).names - (await loaded_by(BROUGHT_ALONG)).names
+    packages = {name.partition(".")[0] for name in added}
+    assert packages & sys.stdlib_module_names <= STANDARD_ASKED_FOR
 
 
 async def test_a_first_call_loads_few_modules_and_no_layer_that_nobody_asked_for() -> None:
