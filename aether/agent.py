@@ -21,7 +21,14 @@ from aether.engine.options import CallOptions, as_messages
 from aether.engine.run import Run
 from aether.errors import ConfigurationError, ToolError
 from aether.llm.budget import checked_budget
-from aether.llm.messages import FinishReason, LLMResponse, Message, StreamChunk, StructuredChunk
+from aether.llm.messages import (
+    FinishReason,
+    LLMResponse,
+    Message,
+    StreamChunk,
+    StructuredChunk,
+    text_message,
+)
 from aether.llm.scope import current_scope
 from aether.llm.streaming import OwnedStream, text_of
 from aether.llm.usage import TokenUsage
@@ -219,7 +226,7 @@ class Agent:
     ) -> Run:
         messages = as_messages(prompt)
         if self.instructions:
-            messages = (Message(role="system", content=self.instructions), *messages)
+            messages = (text_message("system", self.instructions), *messages)
         merged: dict[str, Any] = {"tools": self.tools, "model": self.model, **self._defaults}
         merged.update((name, value) for name, value in options.items() if value is not None)
         budgets = () if self.budget is None else (self.budget,)

@@ -18,7 +18,7 @@ from aether.errors import InputError
 from aether.llm.budget import checked_budget
 from aether.llm.data import made_of, problems_in
 from aether.llm.deadline import deadline_after
-from aether.llm.messages import LLMRequest, Message, ReasoningEffort
+from aether.llm.messages import LLMRequest, Message, ReasoningEffort, text_message
 from aether.registry import Registry
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ _KNOWN = frozenset(CallOptions.__annotations__) | {"output"}
 def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
     """The prompt as messages; a string is one user message. The sequence is left as it is."""
     if isinstance(prompt, str):
-        return (Message(role="user", content=prompt),)
+        return (text_message("user", prompt),)
     if isinstance(prompt, Message) or not isinstance(prompt, Iterable):
         raise TypeError(
             "a prompt is a string or a sequence of Message, such as [Message('user', '...')], "

@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 
 from aether.llm.call import CallContext, new_id
 from aether.llm.content import ContentPart, ProviderState, TextPart
-from aether.llm.data import Data
+from aether.llm.data import Data, made_of
 from aether.llm.usage import TokenUsage
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "has_too_many_parts",
     "is_too_large",
     "new_call_id",
+    "text_message",
 ]
 
 if TYPE_CHECKING:
@@ -227,6 +228,14 @@ class Message(Data):  # noqa: PLW1641 - what holds lists has no hash
         if isinstance(other, Message) and other.untrusted is not self.untrusted:
             other = other.model_copy(update={"untrusted": self.untrusted})
         return super().__eq__(other)
+
+
+def text_message(role: Role, text: str) -> Message:
+    """A message of the text alone: one of these is made for most calls."""
+    if type(text) is str:
+        said = {"role": role, "content": text, "tool_calls": [], "provider_state": {}}
+        return made_of(Message, said | {"untrusted": False})
+    return Message(role=role, content=text)
 
 
 class LLMRequest(Data):

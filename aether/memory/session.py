@@ -20,6 +20,7 @@ from aether.llm.messages import (
     StreamChunk,
     StructuredChunk,
     StructuredResponse,
+    text_message,
 )
 from aether.llm.scope import current_scope
 from aether.llm.streaming import OwnedStream, text_of
@@ -280,7 +281,7 @@ class Session:
 
 def _as_turn(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
     if isinstance(prompt, str):
-        return (Message(role="user", content=prompt),)
+        return (text_message("user", prompt),)
     messages = tuple(prompt)
     for message in messages:
         if not isinstance(message, Message):

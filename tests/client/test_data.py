@@ -37,6 +37,7 @@ from aether.llm.contracts import (
     TokenUsage,
     ToolCall,
 )
+from aether.llm.messages import text_message
 from aether.testing import FakeProvider
 
 json_values = st.recursive(
@@ -465,6 +466,22 @@ def test_parsing_arguments_never_fails(text: str) -> None:
     call = ToolCall.parse(None, "t", text)
     assert call.id
     assert isinstance(call.arguments, dict)
+
+
+@given(st.sampled_from(["user", "system"]), st.text())
+def test_a_message_of_a_text_would_pass_every_check(role: Role, text: str) -> None:
+    made = text_message(role, text)
+
+    assert made == Message.model_validate(made.model_dump()) == Message(role, text)
+    assert made.untrusted is False
+    assert made.tool_calls is not text_message(role, text).tool_calls
+
+
+def test_a_message_of_a_text_holds_no_class_of_its_own() -> None:
+    class Marked(str):
+        __slots__ = ()
+
+    assert type(text_message("user", Marked("a")).content) is str
 
 
 # --- requests and responses -------------------------------------------------------------------
