@@ -462,10 +462,12 @@ class Flickering:
         self._values = {name: itertools.cycle(each) for name, each in values.items()}
         self.looks: dict[str, int] = {}
 
-    def get(self, name: str, default: str = "") -> str:
+    def __getitem__(self, name: str) -> str:
         self.looks[name] = self.looks.get(name, 0) + 1
         value = next(self._values[name]) if name in self._values else None
-        return default if value is None else value
+        if value is None:
+            raise KeyError(name)
+        return value
 
 
 @pytest.mark.row("C5")
