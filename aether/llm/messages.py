@@ -233,8 +233,14 @@ class Message(Data):  # noqa: PLW1641 - what holds lists has no hash
 def text_message(role: Role, text: str) -> Message:
     """A message of the text alone: one of these is made for most calls."""
     if type(text) is str:
-        said = {"role": role, "content": text, "tool_calls": [], "provider_state": {}}
-        return made_of(Message, said | {"untrusted": False})
+        said = {
+            "role": role,
+            "content": text,
+            "tool_calls": [],
+            "provider_state": {},
+            "untrusted": False,
+        }
+        return made_of(Message, said)
     return Message(role=role, content=text)
 
 
